@@ -1,0 +1,6 @@
+"""`python -m broker` is `code-interpreter`."""
+
+from broker.command import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""From a request to a run that may begin: everything that can be refused before a sandbox is leased."""
+
+from __future__ import annotations
+
+import uuid
+from functools import partial
+
+import anyio
+import msgspec
+from starlette.requests import Request
+
+from broker.body import read_json_body
+from broker.errors import FileMissing
+from broker.files import FileStore
+from broker.schemas import InputFile
+from broker.service import Service
+from broker.validation import MAX_BODY_BYTES, execute_request
+from pool import PoolClosed, Program, StagedFile
+
+# Lookups at once: a folder answers in tenths of a millisecond, a bucket in tens of them.
+_LOOKUPS_AT_ONCE = 8
+
+
+class Admitted(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that was found good. The deadlines are on the event loop's clock."""
+
+    execution_id: str
+    program: Program
+    inputs: list[StagedFile]
+    lease_deadline: float
+    run_deadline: float
+
+
+async def admit(request: Request, service: Service) -> Admitted:
+    """Raises what `errors.TABLE` has below 500, or `PoolClosed`."""
+    if service.draining:
+        raise PoolClosed("The service is shutting down.")
+    body = await read_json_body(request, limit_bytes=MAX_BODY_BYTES)
+    began = anyio.current_time()
+    asked = execute_request(body, max_timeout_ms=service.settings.max_exec_timeout_ms)
+    return Admitted(
+        execution_id=str(uuid.uuid4()),
+        program=asked.program,
+        inputs=await _inputs(asked.files, service.store),
+        lease_deadline=began + service.settings.execution_queue_timeout_sec,
+        run_deadline=began + service.settings.shared_seconds + asked.program.timeout_ms / 1000,
+    )
+
+
+async def _inputs(files: tuple[InputFile, ...], store: FileStore) -> list[StagedFile]:
+    """Every input is there: nobody waits for a sandbox only to learn that one is not."""
+    found: dict[int, StagedFile] = {}
+    missing: dict[int, FileMissing] = {}
+    remaining = iter(enumerate(files))
+
+    async def look_up_some() -> None:
+        for number, file in remaining:
+            try:
+                found[number] = await _staged(file, store)
+            except FileMissing as error:
+                missing[number] = error
+
+    async with anyio.create_task_group() as group:
+        for _ in range(min(_LOOKUPS_AT_ONCE, len(files))):
+            group.start_soon(look_up_some)
+    if missing:
+        raise missing[min(missing)]
+    return [found[number] for number in sorted(found)]
+
+
+async def _staged(file: InputFile, store: FileStore) -> StagedFile:
+    try:
+        metadata = await store.find(file.file_id)
+    except FileMissing:
+        raise FileMissing(f"File with ID '{file.file_id[:256]}' not found for path '{file.given[:256]}'.") from None
+    return StagedFile(path=file.path, read=partial(store.read, file.file_id, metadata.size_bytes))

@@ -1,0 +1,113 @@
+"""The application: which path is what, and what an exception becomes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from broker import documents, errors, file_routes, routes
+from broker.callers import rules
+from broker.edge import Edge, error_response
+from broker.execute import execute
+from broker.failures import log_failure
+from broker.files import FileStore
+from broker.metrics import Metrics, PoolCollector
+from broker.service import SERVICE_VERSION, Service
+from broker.settings import Settings
+from broker.stream import execute_stream
+from broker.sweep import sweep_forever
+from pool import PoolError, ProtocolError, SandboxError, SandboxPool
+
+ROUTES = [
+    Route("/health", routes.health),
+    Route("/ready", routes.ready),
+    Route("/metrics", routes.metrics),
+    Route("/openapi.json", documents.openapi),
+    Route("/docs", documents.docs),
+    Route("/v1/execute", execute, methods=["POST"]),
+    Route("/v1/execute/stream", execute_stream, methods=["POST"]),
+    Route("/v1/files", file_routes.upload_file, methods=["POST"]),
+    Route("/v1/files", file_routes.list_files),
+    Route("/v1/files/{file_id}", file_routes.download_file),
+    Route("/v1/files/{file_id}", file_routes.delete_file, methods=["DELETE"]),
+]
+"""The only paths. The name of a route's function is its label in logs and metrics."""
+
+
+def create_metrics(settings: Settings) -> Metrics:
+    """Made before the pool, which it observes."""
+    return Metrics(max_in_flight=settings.in_flight, version=SERVICE_VERSION, backend=settings.executor_backend)
+
+
+def create_service(settings: Settings, pool: SandboxPool, store: FileStore, metrics: Metrics | None = None) -> Service:
+    metrics = metrics or create_metrics(settings)
+    metrics.registry.register(PoolCollector(pool.snapshot, lambda: store.stored_bytes + store.writing_bytes))
+    return Service(settings, pool, store, metrics)
+
+
+def create_app(service: Service) -> ASGIApp:
+    """The whole HTTP face. The pool is entered and left by the caller; the store is swept while this serves."""
+    app = Starlette(routes=ROUTES, exception_handlers=_HANDLERS, middleware=_cors(service.settings), lifespan=_lifespan)
+    app.router.redirect_slashes = False
+    app.state.service = service
+    known = rules(
+        service.settings.host, allowed_hosts=service.settings.allowed_hosts, cors_origins=service.settings.cors_origins
+    )
+    return Edge(app, rules=known, metrics=service.metrics)
+
+
+@asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    async with anyio.create_task_group() as group:
+        group.start_soon(sweep_forever, app.state.service.store)
+        yield
+        group.cancel_scope.cancel()
+
+
+def _cors(settings: Settings) -> list[Middleware]:
+    if not settings.cors_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Content-Type", "X-Request-Id"],
+            expose_headers=["X-Request-Id", "Server-Timing", "Retry-After", "Content-Disposition"],
+        )
+    ]
+
+
+async def _on_error(_request: Request, error: Exception) -> Response:
+    log_failure(error)
+    return error_response(error)
+
+
+async def _on_http_exception(_request: Request, error: Exception) -> Response:
+    """What the router says: no such path, not that method."""
+    assert isinstance(error, HTTPException)
+    body = {"detail": error.detail, "code": "http", "retryable": False}
+    return Response(
+        msgspec.json.encode(body), status_code=error.status_code, headers=error.headers, media_type="application/json"
+    )
+
+
+_HANDLERS = {
+    HTTPException: _on_http_exception,
+    errors.BrokerError: _on_error,
+    PoolError: _on_error,
+    SandboxError: _on_error,
+    ProtocolError: _on_error,
+    Exception: _on_error,
+}

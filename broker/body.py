@@ -1,0 +1,70 @@
+"""Request bodies: bounded in size, and in the time they may stand still."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from email.message import Message as Header
+
+import anyio
+from starlette.requests import Request
+from starlette.types import Message
+
+from broker.errors import BodyStalled, ClientGone, TooLarge, WrongContentType
+
+# A client that sends nothing for so long is gone, or means to hold a connection open for nothing.
+STALL_SECONDS = 30.0
+
+
+async def read_json_body(request: Request, *, limit_bytes: int) -> bytearray:
+    """The whole body. Raises `TooLarge` without having held more than the limit."""
+    _require_json(request)
+    if declared_bytes(request) > limit_bytes:
+        raise TooLarge(_too_large(limit_bytes))
+    body = bytearray()
+    async for piece in pieces(request):
+        if len(body) + len(piece) > limit_bytes:
+            raise TooLarge(_too_large(limit_bytes))
+        body += piece
+    return body
+
+
+def _too_large(limit_bytes: int) -> str:
+    return f"Request body exceeds maximum of {limit_bytes // 2**20} MB"
+
+
+def _require_json(request: Request) -> None:
+    kind, charset = content_type(request)
+    # SECURITY: a web page may post forms and plain text to any address without asking; JSON it may not.
+    if kind != "application/json" or charset not in ("", "utf-8", "us-ascii"):
+        raise WrongContentType("Content-Type must be application/json in UTF-8.")
+
+
+def content_type(request: Request) -> tuple[str, str]:
+    """Type and charset, in lower case."""
+    header = Header()
+    header["Content-Type"] = request.headers.get("content-type", "text/plain")
+    return header.get_content_type(), str(header.get_param("charset", "")).lower()
+
+
+def declared_bytes(request: Request) -> int:
+    given = request.headers.get("content-length", "")
+    return int(given) if given.isdecimal() and given.isascii() else 0
+
+
+async def pieces(request: Request) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises `BodyStalled` or `ClientGone`."""
+    more = True
+    while more:
+        message = await _next(request)
+        if message["type"] == "http.disconnect":
+            raise ClientGone("The client closed the connection in the middle of its request.")
+        more = message.get("more_body", False)
+        yield message.get("body", b"")
+
+
+async def _next(request: Request) -> Message:
+    try:
+        with anyio.fail_after(STALL_SECONDS):
+            return await request.receive()
+    except TimeoutError:
+        raise BodyStalled(f"No byte of the request body came for {STALL_SECONDS:.0f} s.") from None

@@ -1,0 +1,110 @@
+"""The command line. Errors are sentences on stderr; nobody who types a command is shown a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import click
+
+from broker import doctor, run_once
+from broker.backends import create_backend
+from broker.failures import bare, places
+from broker.logs import configure
+from broker.server import serve as serve_http
+from broker.service import SERVICE_VERSION
+from broker.setting_values import SettingsError
+from broker.settings import from_environment
+from pool import PoolError, ProtocolError, SandboxError
+
+T = TypeVar("T")
+
+REFUSED = 1
+TIMED_OUT = 124
+"""As `timeout` of coreutils says it."""
+NOT_RUN = 125
+"""As `docker run` says that it was not the program that failed."""
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(SERVICE_VERSION, prog_name="code-interpreter")
+def cli() -> None:
+    """Runs untrusted Python in sandboxes that were started before the request came."""
+
+
+def main() -> None:
+    cli()
+
+
+def _sentences(command: Callable[..., int]) -> Callable[..., None]:
+    """Exit with what the command returns; say what went wrong in one sentence."""
+
+    @wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        try:
+            status = command(*args, **options)
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+        except Exception as error:
+            status = _say(bare(error))
+        sys.exit(status)
+
+    return run
+
+
+def _say(error: BaseException) -> int:
+    known = isinstance(error, SettingsError | PoolError | SandboxError | ProtocolError | OSError)
+    text = str(error) if known else f"an error of its own, please report it: {type(error).__name__} at {places(error)[-1]}"
+    click.echo(f"code-interpreter: {text}", err=True)
+    return REFUSED if isinstance(error, SettingsError) else NOT_RUN
+
+
+def _on_event_loop(function: Callable[..., Awaitable[T]], *args: object) -> T:
+    return anyio.run(function, *args, backend_options={"use_uvloop": True})
+
+
+@cli.command()
+@_sentences
+def serve() -> int:
+    """Serve HTTP until SIGTERM. Settings come from the environment; the README lists them."""
+    settings = from_environment()
+    configure(settings.log_level, settings.log_format)
+    backend = create_backend(settings, preload=settings.preload)
+    _on_event_loop(serve_http, settings, backend, click.echo)
+    return 0
+
+
+@cli.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for the files that it makes.")
+@click.option("--timeout", "timeout_seconds", type=click.FloatRange(min=0.001), help="Seconds it may run.")
+@click.option("--json", "as_json", is_flag=True, help="Say everything at the end, as one JSON object.")
+@click.argument("file", type=click.File("rb"))
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@_sentences
+def run(output: Path | None, timeout_seconds: float | None, as_json: bool, file: Any, args: tuple[str, ...]) -> int:
+    """Run one program in a sandbox, without a server.
+
+    FILE is the program, - for stdin; ARGS are its arguments. Its stdin is ours unless that is a terminal.
+    The exit status is the program's; 124 when its time was up, 125 when it could not be run.
+    """
+    settings = from_environment()
+    configure("error", "plain")
+    asked = run_once.ask(settings, file, args, timeout_seconds=timeout_seconds)
+    backend = create_backend(settings, preload=())
+    outcome = _on_event_loop(run_once.run, settings, backend, asked, output, as_json)
+    return TIMED_OUT if outcome.exit_code is None else outcome.exit_code
+
+
+@cli.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+@_sentences
+def doctor_command(as_json: bool) -> int:
+    """Show each protection: there or missing, what that means, how to get it. Exit 1 where `serve` would refuse."""
+    report = doctor.examine(from_environment())
+    click.echo(report.json() if as_json else report.table())
+    return 0 if report.serves else 1

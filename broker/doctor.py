@@ -1,0 +1,60 @@
+"""`code-interpreter doctor`: each protection, there or missing, what that means, how to get it."""
+
+from __future__ import annotations
+
+import textwrap
+
+import msgspec
+
+from broker.backends import missing
+from broker.settings import Settings
+from pool.local import EnvironmentUnusable, Protection, find_environment, level, probe
+
+MEANING_CHARS = 100
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    level: str
+    """`full`, `reduced` or `none`: what `/health` would say."""
+    serves: bool
+    protections: list[Protection]
+
+    def json(self) -> bytes:
+        return msgspec.json.format(msgspec.json.encode(self), indent=2)
+
+    def table(self) -> str:
+        width = max(len(each.name) for each in self.protections)
+        lines = [line for each in self.protections for line in _lines(each, width)]
+        verdict = "serve starts" if self.serves else "serve refuses to start"
+        return "\n".join([*lines, "", f"Isolation: {self.level}; {verdict}."])
+
+
+def examine(settings: Settings) -> Report:
+    """Look at this machine, by trying."""
+    found = probe()
+    environment = _environment(settings)
+    serves = environment.present and (settings.allow_no_isolation or not missing(found))
+    return Report(level=level(found).level, serves=serves, protections=[*found, environment])
+
+
+def _environment(settings: Settings) -> Protection:
+    try:
+        find_environment(str(settings.programs_path))
+        present, remedy = True, ""
+    except EnvironmentUnusable as error:
+        present, remedy = False, str(error)
+    return Protection(
+        name="environment for programs",
+        present=present,
+        needed=True,
+        meaning="Programs import from an environment of their own and see nothing of the service's.",
+        remedy=remedy,
+    )
+
+
+def _lines(each: Protection, width: int) -> list[str]:
+    state = "there  " if each.present else "MISSING" if each.needed else "missing"
+    first, *more = textwrap.wrap(each.meaning, MEANING_CHARS) or [""]
+    indent = " " * (width + len(state) + 4)
+    remedy = [] if each.present else textwrap.wrap(f"to get it: {each.remedy}", MEANING_CHARS)
+    return [f"{each.name:<{width}}  {state}  {first}", *(indent + line for line in (*more, *remedy))]

@@ -1,0 +1,60 @@
+"""One file on its way into the store: invisible until it is kept, gone otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+import obstore
+
+from broker.errors import FileMissing, StorageFailed
+from broker.storage import Storage, our_errors
+
+_ABANDON_SECONDS = 5.0
+
+
+class FileWriter:
+    """Takes pieces, holding no more than one of the storage's size. End it with `FileStore.keep` or `abandon`.
+
+    `reserve` is told of every piece before it is written, and raises when there is no room.
+    """
+
+    def __init__(self, storage: Storage, file_id: str, reserve: Callable[[int], None]) -> None:
+        self.file_id = file_id
+        self.size_bytes = 0
+        self._storage = storage
+        self._reserve = reserve
+        self._path = f"data/{file_id}"
+        self._pieces = obstore.open_writer_async(
+            storage.objects, self._path, buffer_size=storage.piece_bytes, max_concurrency=1
+        )
+        self._closed = False
+
+    async def write(self, data: bytes) -> None:
+        self._reserve(len(data))
+        self.size_bytes += len(data)
+        with our_errors():
+            await self._pieces.write(data)
+
+    async def close(self) -> None:
+        """All of it is in the store, though nobody can find it yet."""
+        with our_errors():
+            await self._pieces.close()
+        self._closed = True
+
+    async def abandon(self) -> None:
+        """Remove what was written. Safe to call twice."""
+        self._reserve(-self.size_bytes)
+        self.size_bytes = 0
+        with anyio.CancelScope(shield=True), anyio.move_on_after(_ABANDON_SECONDS):
+            try:
+                await self._remove()
+            except (FileMissing, StorageFailed):
+                return  # The sweep finds it: data without metadata.
+
+    async def _remove(self) -> None:
+        # Closing first: a bucket keeps the parts of an upload that is neither completed nor aborted, unseen and paid for.
+        if not self._closed:
+            await self.close()
+        with our_errors():
+            await obstore.delete_async(self._storage.objects, self._path)

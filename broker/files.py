@@ -1,0 +1,182 @@
+"""The files of all clients: uploads, and what programs made. Kept for a while, then gone.
+
+Rule 1: a file is two objects, `data/<id>` and, written last, `meta/<id>`. Without its metadata it does not exist.
+Rule 2: an id is a UUID in our spelling. Anything else is not found, and never becomes part of a path.
+Rule 3: the age counts from the upload time in the metadata, so that neither a restart nor a restored
+        folder makes a file younger. It ends on read at once, and on disk at the next sweep.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Self
+
+import anyio
+import msgspec
+import obstore
+
+from broker.errors import FileMissing, StorageFull
+from broker.file_names import stored_name
+from broker.file_writer import FileWriter
+from broker.schemas import ListedFile, StoredFile
+from broker.storage import Storage, our_errors
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+# Reads of metadata at once when listing: more is faster on a bucket, fewer leaves connections to requests.
+LISTING_CONCURRENCY = 16
+SETTLE_SECONDS = 0.1
+
+
+class Metadata(msgspec.Struct, frozen=True, kw_only=True):
+    """What `meta/<id>` holds."""
+
+    filename: str
+    size_bytes: int
+    upload_time: float
+
+
+class FileStore:
+    """All files under one storage. `clock` is the wall clock: ages must survive a restart."""
+
+    def __init__(
+        self, storage: Storage, *, ttl_seconds: float, quota_bytes: int = 0, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.storage = storage
+        self.ttl_seconds = ttl_seconds
+        self.quota_bytes = quota_bytes
+        self.clock = clock
+        self.stored_bytes = 0
+        """As the last sweep counted, and what came and went since."""
+        self.writing_bytes = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        # Its threads hand results over to the event loop; one that does so in a dying interpreter aborts the process.
+        with anyio.CancelScope(shield=True), anyio.move_on_after(SETTLE_SECONDS):
+            await anyio.sleep_forever()
+
+    def write(self) -> FileWriter:
+        """A new file. The caller ends it with `keep` or with the writer's `abandon`."""
+        return FileWriter(self.storage, str(uuid.uuid4()), self._reserve)
+
+    async def keep(self, writer: FileWriter, name: str) -> StoredFile:
+        """From now on the file can be found."""
+        await writer.close()
+        found = Metadata(filename=stored_name(name), size_bytes=writer.size_bytes, upload_time=self.clock())
+        with our_errors():
+            await obstore.put_async(
+                self.storage.objects, f"meta/{writer.file_id}", msgspec.json.encode(found), use_multipart=False
+            )
+        self.stored_bytes += found.size_bytes
+        self.writing_bytes -= found.size_bytes
+        return StoredFile(file_id=writer.file_id, filename=found.filename, size_bytes=found.size_bytes)
+
+    async def find(self, file_id: str) -> Metadata:
+        """Raises `FileMissing` when there is no such file, or it is too old."""
+        if not _UUID.fullmatch(file_id):
+            raise FileMissing(_not_found(file_id))
+        found = await self.metadata(file_id)
+        if self.is_expired(found):
+            raise FileMissing(_not_found(file_id))
+        return found
+
+    async def metadata(self, file_id: str) -> Metadata:
+        with our_errors(_not_found(file_id)):
+            got = await obstore.get_async(self.storage.objects, f"meta/{file_id}")
+            data = bytes(await got.bytes_async())
+        return _metadata(data, file_id)
+
+    async def read(self, file_id: str, size_bytes: int) -> AsyncIterator[bytes]:
+        """The bytes of a found file, in pieces; by ranges, so that a slow taker holds no call open."""
+        for start in range(0, size_bytes, self.storage.piece_bytes):
+            end = min(start + self.storage.piece_bytes, size_bytes)
+            with our_errors(_not_found(file_id)):
+                piece = bytes(
+                    await obstore.get_range_async(self.storage.objects, f"data/{file_id}", start=start, end=end)
+                )
+            if len(piece) != end - start:
+                raise FileMissing(_not_found(file_id))
+            yield piece
+
+    async def delete(self, file_id: str) -> None:
+        """Raises `FileMissing`."""
+        found = await self.find(file_id)
+        await self.remove(file_id)
+        self.stored_bytes -= found.size_bytes
+
+    async def remove(self, file_id: str) -> None:
+        """Metadata first: half done, it leaves data that the sweep takes. Already gone is as good."""
+        for path in (f"meta/{file_id}", f"data/{file_id}"):
+            await self.remove_object(path)
+
+    async def remove_object(self, path: str) -> None:
+        try:
+            with our_errors():
+                await obstore.delete_async(self.storage.objects, path)
+        except FileMissing:
+            return
+
+    async def listing(self) -> list[ListedFile]:
+        """All that have not expired, oldest first."""
+        found = await self.all_metadata([file_id async for file_id, _ in self.objects("meta")])
+        current = [_listed(file_id, each) for file_id, each in found.items() if not self.is_expired(each)]
+        return sorted(current, key=lambda each: (each.upload_time, each.file_id))
+
+    async def all_metadata(self, file_ids: list[str]) -> dict[str, Metadata]:
+        found: dict[str, Metadata] = {}
+        remaining = iter(file_ids)  # Shared: each reader takes the next one that nobody has taken.
+
+        async def read_some() -> None:
+            for file_id in remaining:
+                try:
+                    found[file_id] = await self.metadata(file_id)
+                except FileMissing:
+                    continue
+
+        async with anyio.create_task_group() as group:
+            for _ in range(min(LISTING_CONCURRENCY, len(file_ids))):
+                group.start_soon(read_some)
+        return found
+
+    async def objects(self, folder: str) -> AsyncIterator[tuple[str, obstore.ObjectMeta]]:
+        """Ids and facts of the objects in `data` or `meta`; what is not named as ours is left alone."""
+        with our_errors():
+            async for batch in obstore.list(self.storage.objects, prefix=folder):
+                for each in batch:
+                    name = each["path"].rpartition("/")[2]
+                    if _UUID.fullmatch(name):
+                        yield name, each
+
+    def is_expired(self, found: Metadata, grace_seconds: float = 0.0) -> bool:
+        return self.clock() - found.upload_time >= self.ttl_seconds + grace_seconds
+
+    def _reserve(self, size_bytes: int) -> None:
+        after = self.stored_bytes + self.writing_bytes + size_bytes
+        if size_bytes > 0 and 0 < self.quota_bytes < after:
+            raise StorageFull(
+                f"Stored files would take {after} bytes, at most {self.quota_bytes}; delete some, or wait until they expire."
+            )
+        self.writing_bytes += size_bytes
+
+
+def _not_found(file_id: str) -> str:
+    return f"File with ID '{file_id[:256]}' not found"
+
+
+def _listed(file_id: str, found: Metadata) -> ListedFile:
+    return ListedFile(
+        file_id=file_id, filename=found.filename, size_bytes=found.size_bytes, upload_time=found.upload_time
+    )
+
+
+def _metadata(data: bytes, file_id: str) -> Metadata:
+    try:
+        return msgspec.json.decode(data, type=Metadata)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # A disk that was full, or a power cut: what cannot be described cannot be found, and is swept.
+        raise FileMissing(_not_found(file_id)) from None

@@ -1,0 +1,51 @@
+"""What machines ask: is it alive, may it be sent work, what does it count. From memory, whatever the load."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from broker.metrics import CONTENT_TYPE
+from broker.service import API_LEVEL, COLD_SECONDS, SERVICE_VERSION, service_of
+from pool import Isolation, Snapshot
+
+
+async def health(request: Request) -> Response:
+    service = service_of(request)
+    body = health_body(service.pool.snapshot(), service.isolation, service.settings.executor_backend)
+    return Response(msgspec.json.encode(body), media_type="application/json")
+
+
+def health_body(now: Snapshot, isolation: Isolation, backend: str) -> dict[str, object]:
+    """An empty pool is busy, not ill: `error` takes a minute without a warm sandbox and a reason for it."""
+    ill = now.hold_text is not None and now.cold_seconds > COLD_SECONDS
+    return {
+        "status": "error" if ill else "ok",
+        "message": now.hold_text if ill else None,
+        "version": API_LEVEL,
+        "service_version": SERVICE_VERSION,
+        "executor_backend": backend,
+        "network_isolation": "none" if isolation.level == "none" else "no_network",
+        "isolation": isolation.level,
+        "isolation_missing": isolation.missing,
+        "pool": now,
+    }
+
+
+async def ready(request: Request) -> Response:
+    service = service_of(request)
+    detail = not_ready(service.pool.snapshot(), draining=service.draining)
+    body = {"ready": detail is None, "detail": detail, "hold": service.pool.snapshot().hold_text}
+    return Response(msgspec.json.encode(body), status_code=503 if detail else 200, media_type="application/json")
+
+
+def not_ready(now: Snapshot, *, draining: bool) -> str | None:
+    """Why no work should be sent here, or None. A hold is no reason: what is running goes on, and it may end soon."""
+    if draining or now.closing:
+        return "Shutting down."
+    return None if now.has_been_warm else f"No sandbox has been warm yet, after {now.cold_seconds:.1f} s."
+
+
+async def metrics(request: Request) -> Response:
+    return Response(service_of(request).metrics.text(), headers={"Content-Type": CONTENT_TYPE})

@@ -1,0 +1,121 @@
+"""`code-interpreter run`: one program, one sandbox, no server."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import IO
+
+import anyio
+import click
+import msgspec
+
+from broker.output_folder import OutputFolder, UnsafePath
+from broker.setting_values import SettingsError
+from broker.settings import Settings
+from pool import Backend, Outcome, PoolSettings, Program, SandboxPool, Stream
+
+# The first sandbox needs its template first: about a second on two busy cores.
+START_SECONDS = 60.0
+# Staging and collection, beside the program's own time.
+BESIDE_SECONDS = 30.0
+MAX_SOURCE_BYTES = 32 * 2**20
+
+
+def ask(settings: Settings, file: IO[bytes], args: tuple[str, ...], *, timeout_seconds: float | None) -> Program:
+    """Raises `SettingsError` for what cannot be run."""
+    timeout_ms = settings.max_exec_timeout_ms if timeout_seconds is None else max(1, round(timeout_seconds * 1000))
+    from_stdin = file.fileno() == sys.stdin.fileno()
+    return Program(
+        code=_text(file.read(MAX_SOURCE_BYTES + 1), "The program"),
+        stdin=None if from_stdin or sys.stdin.isatty() else _text(sys.stdin.buffer.read(MAX_SOURCE_BYTES + 1), "stdin"),
+        args=args,
+        # As `python FILE` does it: nothing is echoed.
+        last_line_interactive=False,
+        timeout_ms=timeout_ms,
+    )
+
+
+def _text(data: bytes, what: str) -> str:
+    if len(data) > MAX_SOURCE_BYTES:
+        raise SettingsError(f"{what} is longer than {MAX_SOURCE_BYTES // 2**20} MB.")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{what} is not UTF-8: byte {error.start} is {data[error.start]:#04x}.") from None
+
+
+class Taken(msgspec.Struct):
+    """What one run made, for `--json`."""
+
+    stdout: bytearray
+    stderr: bytearray
+    files: dict[str, int]
+
+
+class TerminalSink:
+    """Output to our own streams as it comes, or held for `--json`; files to the folder, or counted only."""
+
+    def __init__(self, folder: OutputFolder | None, *, hold: bool) -> None:
+        self.taken = Taken(bytearray(), bytearray(), {})
+        self.refused: list[str] = []
+        self._folder = folder
+        self._hold = hold
+
+    async def output(self, stream: Stream, data: bytes) -> None:
+        if self._hold:
+            (self.taken.stdout if stream == "stdout" else self.taken.stderr).extend(data)
+            return
+        target = sys.stdout.buffer if stream == "stdout" else sys.stderr.buffer
+        target.write(data)
+        target.flush()
+
+    async def file(self, path: str, data: bytes, last: bool) -> None:
+        self.taken.files[path] = self.taken.files.get(path, 0) + len(data)
+        if self._folder is None or path in self.refused:
+            return
+        try:
+            self._folder.write(path, data, last=last)
+        except UnsafePath as error:
+            self.refused.append(path)
+            click.echo(f"code-interpreter: {error}", err=True)
+
+
+async def run(settings: Settings, backend: Backend, program: Program, output: Path | None, as_json: bool) -> Outcome:
+    """Raises what the pool raises."""
+    sink = TerminalSink(None if output is None else OutputFolder(output), hold=as_json)
+    # Nothing is preloaded and nothing is kept warm: one sandbox, and one in reserve while it runs is one too many.
+    only_one = PoolSettings(size=1, max_in_flight=1, queue=1, surge=1, start_seconds=START_SECONDS, drain_seconds=0.1)
+    async with SandboxPool(only_one, settings.limits, backend) as pool:
+        async with pool.lease(deadline=anyio.current_time() + START_SECONDS) as lease:
+            deadline = anyio.current_time() + program.timeout_ms / 1000 + BESIDE_SECONDS
+            outcome = await lease.run(program, [], sink, deadline)
+            isolation = lease.isolation.level
+    if as_json:
+        click.echo(_report(outcome, sink.taken, isolation))
+    else:
+        _remarks(outcome, sink.taken, output)
+    return outcome
+
+
+def _report(outcome: Outcome, taken: Taken, isolation: str) -> bytes:
+    report = msgspec.structs.asdict(outcome) | {
+        "stdout": taken.stdout.decode("utf-8", "replace"),
+        "stderr": taken.stderr.decode("utf-8", "replace"),
+        "timed_out": outcome.timed_out,
+        "files": [{"path": path, "size_bytes": size} for path, size in taken.files.items()],
+        "isolation": isolation,
+    }
+    return msgspec.json.format(msgspec.json.encode(report), indent=2)
+
+
+def _remarks(outcome: Outcome, taken: Taken, output: Path | None) -> None:
+    """What its own output does not say, on stderr."""
+    remarks = [f"ended by {outcome.reason.value}"] if outcome.reason.value not in ("exited", "signal") else []
+    remarks += [f"limit reached: {limit}" for limit in outcome.limits_hit]
+    remarks += [f"{stream} was cut" for stream in ("stdout", "stderr") if getattr(outcome, f"{stream}_truncated")]
+    remarks += [f"not returned: {each.path} ({each.reason})" for each in outcome.files_skipped]
+    if taken.files and output is None:
+        remarks.append(f"{len(taken.files)} files were made and dropped; --output DIR keeps them")
+    for remark in remarks:
+        click.echo(f"code-interpreter: {remark}", err=True)

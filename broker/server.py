@@ -1,0 +1,122 @@
+"""The service as a process: one event loop, one listener, and an orderly end.
+
+On SIGTERM or SIGINT: `/ready` turns 503 and no run begins any more, what runs may end within the grace, then the
+connections close, the pool ends its sandboxes, and the process exits. A second signal skips the waiting.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import anyio
+import uvicorn
+from anyio.abc import TaskStatus
+
+from broker.app import create_app, create_metrics, create_service
+from broker.connection import Connection
+from broker.files import FileStore
+from broker.service import Service
+from broker.setting_values import SettingsError
+from broker.settings import Settings
+from broker.storage import open_storage
+from pool import Backend, SandboxPool
+
+# Clients keep a connection between the calls of one conversation, and most do not retry when it closes under them.
+KEEP_ALIVE_SECONDS = 75
+# What is cut off by the end of the grace may still write its last bytes.
+_CLOSE_SECONDS = 1
+_POLL_SECONDS = 0.05
+
+Say = Callable[[str], None]
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its own handling of signals: that one raises them again when it is done, in the middle of ours."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(settings: Settings, backend: Backend, say: Say) -> None:
+    """Until a signal ends it. Raises `SettingsError`, or what the backend raises when it cannot start."""
+    listener = bind(settings.host, settings.port)
+    async with open_store(settings) as store:
+        metrics = create_metrics(settings)
+        async with SandboxPool(settings.pool, settings.limits, backend, metrics) as pool:
+            await serve_on(listener, create_service(settings, pool, store, metrics), say)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise SettingsError(f"HOST={host} PORT={port} cannot be listened on: {why}. PORT=0 takes a free one.") from None
+
+
+def open_store(settings: Settings) -> FileStore:
+    storage = open_storage(settings.file_storage_url, settings.file_storage_dir)
+    return FileStore(storage, ttl_seconds=settings.file_ttl_sec, quota_bytes=settings.file_quota_bytes)
+
+
+async def serve_on(listener: socket.socket, service: Service, say: Say) -> None:
+    """Serve on a bound socket until a signal, within a pool that is open."""
+    server = Server(_config(service))
+    async with anyio.create_task_group() as group:
+        await group.start(_end_on_signal, server, service)
+        group.start_soon(_announce, url_of(listener), service, say)
+        await server.serve(sockets=[listener])
+        group.cancel_scope.cancel()
+
+
+def _config(service: Service) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(service),
+        http=Connection,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_CLOSE_SECONDS,
+        # Whoever sits in front is not believed: nothing here depends on the client's address.
+        proxy_headers=False,
+    )
+
+
+def url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def _announce(url: str, service: Service, say: Say) -> None:
+    say(f"Serving {url} (isolation: {service.isolation.level}); starting {service.settings.size} sandboxes …")
+    while not service.pool.snapshot().has_been_warm:
+        await anyio.sleep(_POLL_SECONDS)
+    say(f"""Ready. Try:\n  curl -s {url}/v1/execute -H 'Content-Type: application/json' -d '{{"code": "print(6 * 7)"}}'""")
+
+
+async def _end_on_signal(
+    server: Server, service: Service, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        await anext(signals)
+        service.draining = True
+        async with anyio.create_task_group() as group:
+            group.start_soon(_end_when_idle, server, service)
+            await anext(signals)
+            server.should_exit = True
+
+
+async def _end_when_idle(server: Server, service: Service) -> None:
+    with anyio.move_on_after(service.settings.grace_seconds):
+        while service.active:
+            await anyio.sleep(_POLL_SECONDS)
+    server.should_exit = True

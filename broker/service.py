@@ -1,0 +1,53 @@
+"""What the routes share: the parts of one running service, and whether it is on its way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from starlette.requests import Request
+
+from broker.files import FileStore
+from broker.metrics import Metrics
+from broker.settings import Settings
+from pool import Isolation, PoolError, SandboxPool
+
+# The level of the compatible API that is implemented: clients switch sessions on from 0.4.0.
+API_LEVEL = "0.3.3"
+SERVICE_VERSION = "0.1.0"
+# A pool without a warm sandbox for so long, and with a reason for it, is ill; before that it is only busy.
+COLD_SECONDS = 60.0
+
+
+class Service:
+    """One for the life of the process."""
+
+    def __init__(self, settings: Settings, pool: SandboxPool, store: FileStore, metrics: Metrics) -> None:
+        self.settings = settings
+        self.pool = pool
+        self.store = store
+        self.metrics = metrics
+        self.isolation: Isolation = pool.backend.isolation()
+        """As found when the backend started; the pool must have been entered."""
+        self.draining = False
+        """Set on SIGTERM: what runs may end, nothing new begins."""
+        self.active = 0
+        """Requests for a run under way; SIGTERM waits for them."""
+
+    @contextmanager
+    def request(self, operation: str) -> Iterator[None]:
+        """One request for a run, from its first byte on."""
+        self.active += 1
+        try:
+            yield
+        except PoolError as error:
+            self.metrics.rejected(operation, error)
+            raise
+        finally:
+            self.active -= 1
+
+
+def service_of(request: Request) -> Service:
+    service = request.app.state.service
+    assert isinstance(service, Service)
+    return service

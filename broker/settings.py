@@ -1,0 +1,286 @@
+"""Every setting, once. The only reader of the environment; everybody else is handed values.
+
+Rule 1: names that Onyx's code interpreter has keep its names; ours start with BROKER_.
+Rule 2: an unknown BROKER_ name or an impossible value stops the start. A limit that is silently
+        ignored is a security bug.
+Rule 3: an empty variable is an absent one, as compose files and charts write them.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from broker.setting_values import SettingsError, nearest_name, parse
+from pool import PoolSettings, RunLimits
+
+PREFIX = "BROKER_"
+ONYX = frozenset(
+    "HOST PORT LOG_LEVEL LOG_FORMAT EXECUTOR_BACKEND MAX_EXEC_TIMEOUT_MS MAX_OUTPUT_BYTES MEMORY_LIMIT_MB FILE_TTL_SEC"
+    " MAX_FILE_SIZE_MB FILE_STORAGE_DIR MAX_CONCURRENT_EXECUTIONS EXECUTION_QUEUE_TIMEOUT_SEC".split()
+)
+STORE_SCHEMES = ("s3", "gs", "az")
+MIB = 2**20
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _about(text: str, *, ge: float | None = None, le: float | None = None) -> Meta:
+    return Meta(description=text, ge=ge, le=le)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """As the operator set them. Every description names the unit, how to switch it off, and why the default is what it is."""
+
+    host: Annotated[
+        str,
+        _about(
+            "Address to listen on. On a loopback address only local names and origins are answered; images set `0.0.0.0`."
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[int, _about("TCP port; 0 takes a free one and prints it.", ge=0, le=65535)] = 8000
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        _about("What is logged. `debug` adds `/health`, `/ready` and `/metrics`."),
+    ] = "info"
+    log_format: Annotated[
+        Literal["auto", "json", "plain"],
+        _about("`json` for collectors, `plain` for people; `auto` is plain on a terminal and JSON elsewhere."),
+    ] = "auto"
+    executor_backend: Annotated[
+        Literal["local"],
+        _about("Where sandboxes live. `local`: namespaced processes on this machine."),
+    ] = "local"
+    max_exec_timeout_ms: Annotated[
+        int,
+        _about(
+            "Milliseconds; a request that asks for more is refused. Onyx always asks for 60 000, so less breaks it.",
+            ge=1,
+        ),
+    ] = 60_000
+    max_output_bytes: Annotated[
+        int,
+        _about(
+            "Bytes kept of stdout and of stderr; the rest is dropped and the program goes on."
+            " A batch answer holds twice this in memory.",
+            ge=1024,
+            le=32 * MIB,
+        ),
+    ] = 1_000_000
+    memory_limit_mb: Annotated[
+        int,
+        _about("MiB a program may use, its files not counted. 256 runs pandas on files of some ten megabytes.", ge=16),
+    ] = 256
+    file_ttl_sec: Annotated[
+        int,
+        _about(
+            "Seconds until a stored file is gone. Clients never delete their inputs and reuse them for minutes.", ge=1
+        ),
+    ] = 3600
+    max_file_size_mb: Annotated[
+        int,
+        _about("MiB of one uploaded file, and of one that a program writes. Onyx sends at most 100 MiB a call.", ge=1),
+    ] = 100
+    file_storage_dir: Annotated[
+        str,
+        _about("Folder for files; made with mode 0700. Unused when `BROKER_FILE_STORAGE_URL` is set."),
+    ] = str(Path(tempfile.gettempdir()) / f"code-interpreter-files-{os.getuid()}")
+    max_concurrent_executions: Annotated[
+        int | None,
+        _about("Onyx's name for `BROKER_MAX_IN_FLIGHT`; both set must be equal.", ge=1),
+    ] = None
+    execution_queue_timeout_sec: Annotated[
+        float,
+        _about("Seconds a request waits for a sandbox before it is answered 503. 0 never waits.", ge=0, le=600),
+    ] = 8.0
+
+    pool_size: Annotated[
+        int | None,
+        _about("Sandboxes kept warm, about 6 MiB each. Unset: twice the cores, at most 8.", ge=1, le=10_000),
+    ] = None
+    max_in_flight: Annotated[
+        int | None,
+        _about("Programs running at once. Unset: 8 × `BROKER_POOL_SIZE`, at least 64.", ge=1, le=10_000),
+    ] = None
+    queue: Annotated[
+        int,
+        _about("Requests that may wait for a sandbox; one more is answered 429. 0 refuses at once.", ge=0, le=100_000),
+    ] = 256
+    overhead_seconds: Annotated[
+        float | None,
+        _about(
+            "Seconds that queue, staging and collection share beside `timeout_ms`. Unset: the queue timeout and 1:"
+            " the longest default run answers within the 70 s that clients wait.",
+            ge=1,
+        ),
+    ] = None
+    grace_seconds: Annotated[
+        float,
+        _about(
+            "Seconds that running programs get after SIGTERM. The default outlasts the longest default run; 0 ends them.",
+            ge=0,
+        ),
+    ] = 70.0
+    max_runs_per_sandbox: Annotated[
+        int,
+        _about(
+            "Programs a sandbox runs before it is replaced. Only 1 so far: a sandbox is never used twice.", ge=1, le=1
+        ),
+    ] = 1
+    reuse_scope: Annotated[
+        Literal["tenant", "any"],
+        _about("Whose programs may share a sandbox once reuse exists. No effect at 1 run a sandbox."),
+    ] = "tenant"
+    preload: Annotated[
+        tuple[str, ...],
+        _about(
+            "Modules imported before a request comes, by comma; `none` for none. Each costs start time and memory once."
+        ),
+    ] = ("numpy", "pandas", "matplotlib")
+    programs: Annotated[
+        str | None,
+        _about(
+            "Virtual environment that programs import from. Unset: `.programs` beside the source, which `make run` builds."
+        ),
+    ] = None
+    workspace_mb: Annotated[
+        int, _about("MiB of files in `/workspace`. They are memory of the machine while a run lasts.", ge=1)
+    ] = 100
+    tmp_mb: Annotated[int, _about("MiB of files in `/tmp`, beside the workspace.", ge=1)] = 64
+    processes: Annotated[
+        int,
+        _about("Processes and threads of one program. 256 lets thread pools be and ends fork bombs.", ge=1, le=100_000),
+    ] = 256
+    open_files: Annotated[int, _about("Open files of one process; 1024 is what Linux gives.", ge=16, le=1_000_000)] = (
+        1024
+    )
+    allow_no_isolation: Annotated[
+        bool,
+        _about(
+            "`true` serves where the protections are missing that `doctor` calls needed: programs then run as an ordinary"
+            " process of this user and can do what it can. For machines that run only your own programs."
+        ),
+    ] = False
+    file_quota_mb: Annotated[
+        int,
+        _about("MiB of all stored files together; an upload beyond is answered 507. 0 switches the quota off.", ge=0),
+    ] = 10_240
+    file_storage_url: Annotated[
+        str | None,
+        _about(
+            "`s3://bucket/prefix`, `gs://bucket/prefix` or `az://account/container/prefix` in place of a folder; credentials"
+            " come from the provider's own variables. Needed for more than one replica."
+        ),
+    ] = None
+    cors_origins: Annotated[
+        tuple[str, ...],
+        _about(
+            "Web origins that may call from a browser, by comma; `*` for all. Unset: none, since agents are no browsers."
+        ),
+    ] = ()
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        _about(
+            "Further `Host` names to answer to, by comma. Unset on a non-loopback address: any, as a cluster's names vary."
+        ),
+    ] = ()
+
+    @property
+    def size(self) -> int:
+        return self.pool_size or min(8, 2 * _CORES)
+
+    @property
+    def in_flight(self) -> int:
+        return self.max_in_flight or self.max_concurrent_executions or max(64, 8 * self.size)
+
+    @property
+    def shared_seconds(self) -> float:
+        """What queue, staging and collection share."""
+        return self.overhead_seconds or self.execution_queue_timeout_sec + 1
+
+    @property
+    def file_size_bytes(self) -> int:
+        return self.max_file_size_mb * MIB
+
+    @property
+    def file_quota_bytes(self) -> int:
+        return self.file_quota_mb * MIB
+
+    @property
+    def programs_path(self) -> Path:
+        return Path(self.programs) if self.programs else Path(__file__).resolve().parent.parent / ".programs"
+
+    @property
+    def pool(self) -> PoolSettings:
+        return PoolSettings(
+            size=self.size, max_in_flight=self.in_flight, queue=self.queue, drain_seconds=self.grace_seconds or 0.1
+        )
+
+    @property
+    def limits(self) -> RunLimits:
+        return RunLimits(
+            memory_bytes=self.memory_limit_mb * MIB,
+            output_bytes=self.max_output_bytes,
+            processes=self.processes,
+            open_files=self.open_files,
+            file_bytes=self.file_size_bytes,
+            workspace_bytes=self.workspace_mb * MIB,
+            tmp_bytes=self.tmp_mb * MIB,
+        )
+
+
+FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field."""
+    return field.upper() if field.upper() in ONYX else f"{PREFIX}{field.upper()}"
+
+
+VARIABLES = {variable(name): name for name in FIELDS}
+
+
+def from_environment(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read, check and return the settings. Raises `SettingsError` with a sentence for the operator."""
+    environ = os.environ if environ is None else environ
+    _refuse_unknown(environ)
+    given = {name: environ[variable] for variable, name in VARIABLES.items() if environ.get(variable, "").strip()}
+    values = {name: parse(variable(name), text, FIELDS[name].type) for name, text in given.items()}
+    return _consistent(Settings(**values))
+
+
+def _refuse_unknown(environ: Mapping[str, str]) -> None:
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in VARIABLES:
+            raise SettingsError(f"{name} is no setting; the nearest one is {nearest_name(name, VARIABLES)}.")
+
+
+def _consistent(settings: Settings) -> Settings:
+    """What no single value can show."""
+    ours, onyx = settings.max_in_flight, settings.max_concurrent_executions
+    if ours and onyx and ours != onyx:
+        raise SettingsError(
+            f"BROKER_MAX_IN_FLIGHT={ours} and MAX_CONCURRENT_EXECUTIONS={onyx} are one setting: give one of them."
+        )
+    queue = settings.execution_queue_timeout_sec
+    if settings.shared_seconds <= queue:
+        raise SettingsError(
+            f"BROKER_OVERHEAD_SECONDS={settings.shared_seconds:g} must be more than EXECUTION_QUEUE_TIMEOUT_SEC={queue:g},"
+            f" or a program that waited could not be staged; the nearest good value is {queue + 1:g}."
+        )
+    _check_store_url(settings.file_storage_url)
+    return settings
+
+
+def _check_store_url(url: str | None) -> None:
+    scheme, separator, rest = (url or "s3://bucket").partition("://")
+    if scheme not in STORE_SCHEMES or not separator or not rest:
+        near = nearest_name(scheme, STORE_SCHEMES)
+        raise SettingsError(
+            f"BROKER_FILE_STORAGE_URL={url} is no object store; the nearest valid form is {near}://bucket/prefix."
+        )

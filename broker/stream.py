@@ -1,0 +1,144 @@
+"""`POST /v1/execute/stream`: run a program, answer as it goes, as server-sent events.
+
+Rule 1: no header goes out before a sandbox is leased: until then a refusal is a status. Afterwards it is
+        an `error` event.
+Rule 2: the JSON is ASCII. Clients split lines at U+2028, U+2029 and U+0085 too.
+Rule 3: exactly one `result` or `error` event, and it is the last.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from functools import partial
+
+import anyio
+import msgspec
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from broker import errors
+from broker.admission import Admitted, admit
+from broker.disconnect import alongside, while_connected
+from broker.edge import raw_headers
+from broker.execute import result
+from broker.failures import log_failure
+from broker.returned_files import ReturnedFiles
+from broker.schemas import Result
+from broker.service import Service, service_of
+from pool import Lease, Outcome, Stream
+
+HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",
+}
+PING = b": ping\n\n"
+# The contract says 15 at most. More often keeps hasty proxies quiet, less often saves nothing.
+PING_SECONDS = 10.0
+# A client that takes nothing for so long is gone. Its sandbox waits with it: the output is held nowhere.
+STALL_SECONDS = 30.0
+
+
+class EventSender:
+    """Writes events to one client."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    async def begin(self, headers: list[tuple[bytes, bytes]]) -> None:
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._body(PING)
+
+    async def event(self, name: str, data: object, *, last: bool = False) -> None:
+        text = json.dumps(msgspec.to_builtins(data), separators=(",", ":"))
+        await self._body(f"event: {name}\ndata: {text}\n\n".encode("ascii"), last=last)
+
+    async def ping_forever(self) -> None:
+        while True:
+            await anyio.sleep(PING_SECONDS)
+            await self._body(PING)
+
+    async def _body(self, data: bytes, *, last: bool = False) -> None:
+        with anyio.move_on_after(STALL_SECONDS) as scope:
+            await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+        if scope.cancelled_caught:
+            raise errors.ClientGone(f"The client took nothing for {STALL_SECONDS:.0f} s.")
+
+
+class StreamSink:
+    """Passes output on as text, however the sandbox cut it, and files to the store."""
+
+    def __init__(self, events: EventSender, files: ReturnedFiles) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")
+        self._decoders = {"stdout": decoder("replace"), "stderr": decoder("replace")}
+        self._events = events
+        self._files = files
+
+    async def output(self, stream: Stream, data: bytes) -> None:
+        await self._text(stream, self._decoders[stream].decode(data))
+
+    async def file(self, path: str, data: bytes, last: bool) -> None:
+        await self._files.take(path, data, last=last)
+
+    async def finish(self, outcome: Outcome) -> None:
+        """Half a character at the end is shown as such, unless it was our cut that halved it."""
+        if not outcome.stdout_truncated:
+            await self._text("stdout", self._decoders["stdout"].decode(b"", final=True))
+        if not outcome.stderr_truncated:
+            await self._text("stderr", self._decoders["stderr"].decode(b"", final=True))
+
+    async def _text(self, stream: Stream, text: str) -> None:
+        if text:
+            await self._events.event("output", {"stream": stream, "data": text})
+
+
+async def execute_stream(request: Request) -> ExecutionStream:
+    return ExecutionStream(service_of(request), request)
+
+
+class ExecutionStream:
+    """The answer itself: an ASGI application that leases, sends its headers, runs, and ends the stream."""
+
+    def __init__(self, service: Service, request: Request) -> None:
+        self._service = service
+        self._request = request
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._service.request("execute_stream"):
+            admitted = await admit(self._request, self._service)
+            await while_connected(partial(self._serve, admitted, EventSender(send)), receive)
+
+    async def _serve(self, admitted: Admitted, events: EventSender) -> None:
+        async with ReturnedFiles(self._service.store) as files:
+            async with self._service.pool.lease(deadline=admitted.lease_deadline) as lease:
+                with self._service.metrics.execution("execute_stream", lease) as execution:
+                    await events.begin(_headers(lease))
+                    run = partial(_run, admitted, lease, StreamSink(events, files), files)
+                    ended = await alongside(run, events.ping_forever)
+                    execution.ended(ended)
+            # Out of the lease: the sandbox is given back before a slow client has read the end.
+            if isinstance(ended, Result):
+                self._service.metrics.result(ended)
+                await events.event("result", ended, last=True)
+                files.delivered = True
+            else:
+                await events.event("error", ended.event, last=True)
+
+
+async def _run(admitted: Admitted, lease: Lease, sink: StreamSink, files: ReturnedFiles) -> Result | errors.Answer:
+    """What the last event is to say. The status is long sent: a failure is a value from here on."""
+    try:
+        outcome = await lease.run(admitted.program, admitted.inputs, sink, admitted.run_deadline)
+        await sink.finish(outcome)
+    except errors.ClientGone:
+        raise
+    except Exception as error:
+        log_failure(error)
+        return errors.answer(error)
+    return result(admitted, lease, outcome, files)
+
+
+def _headers(lease: Lease) -> list[tuple[bytes, bytes]]:
+    timing = f"queue;dur={lease.queue_ms:.3f}, lease;dur={lease.lease_ms:.3f}"
+    return raw_headers({**HEADERS, "Server-Timing": timing})

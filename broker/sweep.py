@@ -1,0 +1,65 @@
+"""What takes expired files away, and what a killed service left half-written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from broker.errors import BrokerError
+from broker.files import FileStore
+
+_log = structlog.get_logger()
+
+MAX_INTERVAL_SECONDS = 60.0
+# Data without metadata is a file on its way for some milliseconds, and lost after this. Half-written local files grow
+# at least every 30 s, or their upload is given up.
+ORPHAN_SECONDS = 600.0
+# A download that began just before the end of a file's time may go on for so long.
+READ_GRACE_SECONDS = 30.0
+
+
+async def sweep_forever(store: FileStore) -> None:
+    interval_seconds = min(MAX_INTERVAL_SECONDS, max(1.0, store.ttl_seconds / 4))
+    while True:
+        try:
+            await sweep(store)
+        except BrokerError as error:
+            _log.warning("files.sweep_failed", reason=str(error))
+        await anyio.sleep(interval_seconds)
+
+
+async def sweep(store: FileStore) -> int:
+    """Remove what is too old, and count what is left. Returns how many files were removed."""
+    stored_before = store.stored_bytes
+    data = {file_id: each async for file_id, each in store.objects("data")}
+    known = await store.all_metadata([file_id async for file_id, _ in store.objects("meta")])
+    expired = {file_id for file_id, each in known.items() if store.is_expired(each, grace_seconds=READ_GRACE_SECONDS)}
+    lost_before = store.clock() - ORPHAN_SECONDS
+    lost = {
+        file_id for file_id in data.keys() - known.keys() if data[file_id]["last_modified"].timestamp() < lost_before
+    }
+    for file_id in expired | lost:
+        await store.remove(file_id)
+    kept_bytes = sum(data[file_id]["size"] for file_id in data.keys() - expired - lost)
+    # What came while this looked is counted on top: rather too much than too little, until the next sweep.
+    store.stored_bytes = kept_bytes + max(0, store.stored_bytes - stored_before)
+    await _remove_half_written(store.storage.folder, lost_before)
+    return len(expired)
+
+
+async def _remove_half_written(folder: Path | None, before: float) -> None:
+    """A local file is written under `<name>#<n>` and renamed when complete; no listing shows such files."""
+    if folder is not None:
+        await anyio.to_thread.run_sync(_remove_old, folder, before)
+
+
+def _remove_old(folder: Path, before: float) -> None:
+    for path in folder.glob("*/*#*"):
+        try:
+            if path.lstat().st_mtime < before:
+                path.unlink()
+        except FileNotFoundError:
+            continue

@@ -1,0 +1,57 @@
+"""The warm pool. `SandboxPool.lease` is its whole API; the rest are the values that go in and out."""
+
+from pool.backend import Backend, Channel, Isolation, Sandbox
+from pool.errors import (
+    InputsRefused,
+    LocalProtocolError,
+    PoolClosed,
+    PoolError,
+    PoolSaturated,
+    PoolTimeout,
+    ProtocolError,
+    RemoteProtocolError,
+    SandboxError,
+    SandboxLost,
+    SandboxStartFailed,
+)
+from pool.lease import Lease
+from pool.observer import NullObserver, Observer
+from pool.pool import SandboxPool
+from pool.program import Outcome, Program, Reason, Sink, SkippedFile, StagedFile, Stream
+from pool.settings import PoolSettings, RunLimits
+from pool.snapshot import Snapshot
+from pool.states import Retirement, State
+
+__all__ = [
+    "Backend",
+    "Channel",
+    "InputsRefused",
+    "Isolation",
+    "Lease",
+    "LocalProtocolError",
+    "NullObserver",
+    "Observer",
+    "Outcome",
+    "PoolClosed",
+    "PoolError",
+    "PoolSaturated",
+    "PoolSettings",
+    "PoolTimeout",
+    "Program",
+    "ProtocolError",
+    "Reason",
+    "RemoteProtocolError",
+    "Retirement",
+    "RunLimits",
+    "Sandbox",
+    "SandboxError",
+    "SandboxLost",
+    "SandboxPool",
+    "SandboxStartFailed",
+    "Sink",
+    "SkippedFile",
+    "Snapshot",
+    "StagedFile",
+    "State",
+    "Stream",
+]

@@ -1,0 +1,74 @@
+"""What can go wrong in the pool, split by blame and cause. HTTP statuses are the broker's business.
+
+A program that fails is no error: its exit code, timeout, memory end or cut output are an `Outcome`.
+"""
+
+from __future__ import annotations
+
+
+class PoolError(Exception):
+    """No sandbox could be had; nothing of the caller's program has run."""
+
+
+class PoolClosed(PoolError):
+    """The pool is shutting down."""
+
+
+class PoolSaturated(PoolError):
+    """The queue is full, or would not reach this caller before its deadline: refused at once."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class PoolTimeout(PoolError):
+    """Waited, and no sandbox came in time."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ProtocolError(Exception):
+    """Somebody broke the wire protocol. Never raised itself: blame is always known."""
+
+    def __init__(self, message: str) -> None:
+        if type(self) is ProtocolError:
+            raise TypeError("raise LocalProtocolError or RemoteProtocolError: blame is always known")
+        super().__init__(message)
+
+
+class LocalProtocolError(ProtocolError):
+    """We broke it: a bug of ours."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The sandbox broke it. It is destroyed."""
+
+
+class InputsRefused(Exception):
+    """The files, code or standard input do not fit into a sandbox. The caller's doing; nothing has run."""
+
+    def __init__(self, path: str, resource: str) -> None:
+        super().__init__(f"{path or 'the program'} does not fit into the workspace ({resource})")
+        self.path = path
+        """Of the file; "" for the code or the standard input."""
+        self.resource = resource
+        """`disk`, `inodes` or `file_size`."""
+
+
+class SandboxError(Exception):
+    """Something happened to a sandbox, not to the program in it."""
+
+
+class SandboxLost(SandboxError):
+    """It vanished, or fell silent, with a run in it. Whether the program ran to its end is not known."""
+
+
+class SandboxStartFailed(SandboxError):
+    """It never became warm. Seen by the pool only; `reason` is a word for metrics, the text is for people."""
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason

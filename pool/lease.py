@@ -1,0 +1,100 @@
+"""The handle of one sandbox, for one run. It dies when the lease ends, or when the sandbox does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+
+from pool.backend import Isolation
+from pool.conversation import Conversation
+from pool.errors import InputsRefused, LocalProtocolError, RemoteProtocolError, SandboxLost
+from pool.program import Outcome, Program, Sink, StagedFile
+from pool.states import Retirement
+
+LAST_WORDS_SECONDS = 1.0
+"""After a sandbox is known to be gone, its outcome may still be on the way. Smaller risks finished runs;
+larger delays the answer where a stream stays open although nothing is behind it (kubernetes#129144)."""
+
+
+class Lease:
+    """The right to run one program in one sandbox. Had from `SandboxPool.lease`, never made by a caller."""
+
+    def __init__(self, conversation: Conversation, *, sandbox: str, isolation: Isolation) -> None:
+        self.sandbox = sandbox
+        """The sandbox's name."""
+        self.isolation = isolation
+        self.warm = False
+        """A sandbox was READY when it was asked for."""
+        self.queue_ms = 0.0
+        """From asking to being granted."""
+        self.lease_ms = 0.0
+        """From being granted to having it in hand."""
+        self.outcome: Outcome | None = None
+        self._conversation = conversation
+        self._doubt: Retirement | None = Retirement.UNUSED
+        self._is_lost = False
+        self._dead: Exception | None = None
+        self._scope = anyio.CancelScope()
+
+    async def run(self, program: Program, files: Sequence[StagedFile], sink: Sink, deadline: float) -> Outcome:
+        """Run a program to its end, once. Cancelling it, or raising from the sink, costs the sandbox.
+
+        `deadline` is for staging, run and collection together. Raises `SandboxLost` or `RemoteProtocolError`
+        if the sandbox fails, `InputsRefused` if what it was given does not fit, `LocalProtocolError` if we are
+        to blame.
+        """
+        if self._dead is not None:
+            raise self._dead
+        self._dead = LocalProtocolError("one run a lease: this one has been used")
+        self._doubt = Retirement.CANCELLED
+        with self._scope:
+            self.outcome = await self._run(program, files, sink, deadline)
+            self._doubt = None
+            return self.outcome
+        self._doubt = Retirement.LOST
+        raise SandboxLost(f"sandbox {self.sandbox} is gone, and its outcome did not come")
+
+    async def _run(self, program: Program, files: Sequence[StagedFile], sink: Sink, deadline: float) -> Outcome:
+        try:
+            return await self._conversation.run(program, files, sink, deadline)
+        except InputsRefused:
+            self._doubt = Retirement.USED
+            raise
+        except RemoteProtocolError:
+            self._doubt = Retirement.MISBEHAVED
+            raise
+        except SandboxLost:
+            self._doubt = Retirement.LOST
+            raise
+
+    @property
+    def doubt(self) -> Retirement | None:
+        """Why the sandbox must not be used again; None after an uneventful run."""
+        if self._is_lost:
+            return Retirement.USED if self.outcome else Retirement.LOST
+        return self._doubt
+
+    @property
+    def result(self) -> str | None:
+        """What became of the run, in a word; None if there was none."""
+        if self.outcome is not None:
+            return self.outcome.reason.value
+        if self._doubt is Retirement.USED:
+            return "refused"
+        return None if self._doubt is Retirement.UNUSED else str(self.doubt)
+
+    def lost(self) -> None:
+        """The sandbox has ended by itself: what it has said is still heard, but not waited for long."""
+        self._dead = self._dead or SandboxLost(f"sandbox {self.sandbox} was lost before its run began")
+        self._is_lost = True
+        self._scope.deadline = min(self._scope.deadline, anyio.current_time() + LAST_WORDS_SECONDS)
+
+    def cut(self) -> None:
+        """The sandbox is being destroyed under its holder."""
+        self._dead = self._dead or SandboxLost(f"sandbox {self.sandbox} was taken away before its run began")
+        self._scope.cancel()
+
+    def release(self) -> None:
+        """The lease has ended."""
+        self._dead = LocalProtocolError(f"the lease of sandbox {self.sandbox} has been released")

@@ -1,0 +1,21 @@
+"""Sandboxes on one machine, without a cluster: the embedded default."""
+
+from pool.local.backend import LocalBackend, LocalPlan
+from pool.local.cgroups import Groups
+from pool.local.environment import EnvironmentUnusable, ProgramEnvironment
+from pool.local.environment import find as find_environment
+from pool.local.opening import local_backend
+from pool.local.probe import Protection, level, probe
+
+__all__ = [
+    "EnvironmentUnusable",
+    "Groups",
+    "LocalBackend",
+    "LocalPlan",
+    "ProgramEnvironment",
+    "Protection",
+    "find_environment",
+    "level",
+    "local_backend",
+    "probe",
+]

@@ -1,0 +1,66 @@
+"""The environment that programs import from: a Python and its packages, never the service's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import msgspec
+
+_ASK = """
+import json, os, sys
+print(json.dumps([os.path.abspath(sys.executable), sys.prefix, sys.base_prefix, list(sys.version_info[:3])]))
+"""
+OLDEST_PYTHON = (3, 9)
+
+
+class EnvironmentUnusable(Exception):
+    """There is no Python for programs, or one that cannot be used. The message says what to do."""
+
+
+class ProgramEnvironment(msgspec.Struct, frozen=True, kw_only=True):
+    """Where programs' Python and packages are."""
+
+    python: str
+    trees: tuple[str, ...]
+    """Folders to show in the sandbox beside /usr."""
+    font_lists: str
+    """matplotlib's font list, made once when the environment was built; may be absent."""
+    version: tuple[int, ...]
+
+
+def find(folder: str) -> ProgramEnvironment:
+    """Look at the environment in `folder` (a virtual environment). Raises `EnvironmentUnusable`."""
+    python = os.path.join(os.path.abspath(folder), "bin", "python")
+    if not os.access(python, os.X_OK):
+        raise EnvironmentUnusable(f"no Python for programs at {python}: run `make`, or set BROKER_PROGRAMS to a venv")
+    executable, prefix, base_prefix, version = _ask(python)
+    # SECURITY: a program that can read the service's packages can read what an operator left beside them.
+    if os.path.realpath(prefix) == os.path.realpath(sys.prefix):
+        raise EnvironmentUnusable(f"{folder} is the service's own environment: programs need one of their own")
+    if tuple(version) < OLDEST_PYTHON:
+        raise EnvironmentUnusable(f"{python} is Python {version}, programs need 3.9 or later")
+    return ProgramEnvironment(
+        python=executable,
+        trees=_outside_usr(prefix, base_prefix),
+        font_lists=os.path.join(prefix, "share", "matplotlib"),
+        version=tuple(version),
+    )
+
+
+def _ask(python: str) -> tuple[str, str, str, list[int]]:
+    try:
+        answer = subprocess.run(  # noqa: S603  # the operator's own Python, with no words of anybody else
+            [python, "-I", "-c", _ASK], capture_output=True, check=True, timeout=30, env={}
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EnvironmentUnusable(f"{python} does not run: {error}") from error
+    executable, prefix, base_prefix, version = json.loads(answer.stdout)
+    return executable, prefix, base_prefix, version
+
+
+def _outside_usr(*folders: str) -> tuple[str, ...]:
+    wanted = dict.fromkeys(path for folder in folders for path in (folder, os.path.realpath(folder)))
+    return tuple(path for path in wanted if not f"{path}/".startswith("/usr/"))

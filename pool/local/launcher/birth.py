@@ -1,0 +1,130 @@
+"""What turns a forked process into the first of a sandbox, or into its supervisor.
+
+SECURITY: the order matters. Mounts are made while we may; then the uid that no file of the host
+belongs to; then a user namespace in which this is all there is; then nothing may be made any more.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import socket
+
+from launcher import root
+from sandbox_runtime import capabilities, kernel, namespaces
+from sandbox_runtime.lockdown import Lockdown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Dict
+
+SANDBOX_ID = 65532
+HOSTNAME = b"sandbox"
+
+_BY_STEP = {
+    "mount_namespace": namespaces.CLONE_NEWNS,
+    "ipc_namespace": namespaces.CLONE_NEWIPC,
+    "uts_namespace": namespaces.CLONE_NEWUTS,
+    "cgroup_namespace": namespaces.CLONE_NEWCGROUP,
+    "network_namespace": namespaces.CLONE_NEWNET,
+}
+_OWN = namespaces.MS_NOSUID | namespaces.MS_NODEV
+
+
+def become_first(host_id: int, as_root: bool, limits: Dict[str, int], lockdown: Lockdown) -> None:
+    """Make this process, already PID 1 of a new PID namespace, a locked-down zygote.
+
+    `host_id` is the uid and gid on the host: one that is used by nobody else.
+    """
+    os.setsid()  # the filter protects a process and the group it leads
+    lockdown.did("pid_namespace", "read_only_root")
+    for name, flag in _BY_STEP.items():
+        lockdown.step(name, functools.partial(namespaces.unshare, flag))
+    _name_the_host()
+    _mount_own(host_id if as_root else SANDBOX_ID, limits)
+    if as_root:
+        lockdown.step("own_uid", lambda: _switch_ids(host_id))
+    else:
+        lockdown.did("own_uid")
+    own_id = host_id if as_root else SANDBOX_ID
+    lockdown.step("user_namespace", lambda: enter_user_namespace(own_id, own_id))
+    # After the last change of ids: each clears the signal.
+    kernel.set_parent_death_signal(signal.SIGKILL)
+    _give_up_rights(lockdown)
+    kernel.set_dumpable(not lockdown.wants("zygote_not_dumpable"))
+    lockdown.did("zygote_not_dumpable")
+    os.chdir("/workspace")
+    _lay_out_tmp()
+
+
+def join(sandbox: int, as_root: bool, lockdown: Lockdown) -> None:
+    """Enter the sandbox behind the pidfd `sandbox` as its supervisor; its PID namespace was entered before the fork."""
+    os.setsid()
+    wanted = [flag for name, flag in _BY_STEP.items() if lockdown.wants(name)]
+    if lockdown.wants("user_namespace"):
+        wanted.append(namespaces.CLONE_NEWUSER)
+    namespaces.setns(sandbox, sum(wanted))
+    os.close(sandbox)
+    if as_root and lockdown.wants("user_namespace"):
+        os.setresgid(SANDBOX_ID, SANDBOX_ID, SANDBOX_ID)
+        os.setresuid(SANDBOX_ID, SANDBOX_ID, SANDBOX_ID)
+    kernel.set_parent_death_signal(signal.SIGKILL)
+    _give_up_rights(lockdown)
+    kernel.set_dumpable(not lockdown.wants("supervisor_not_dumpable"))
+    os.chdir("/")
+
+
+def _give_up_rights(lockdown: Lockdown) -> None:
+    if lockdown.wants("no_capabilities"):
+        capabilities.drop_bounding_set()
+        capabilities.clear()
+        lockdown.did("no_capabilities")
+    lockdown.step("no_new_privileges", kernel.set_no_new_privs)
+
+
+def _name_the_host() -> None:
+    try:
+        socket.sethostname(HOSTNAME)
+    except OSError:  # without a UTS namespace the name is the host's, and the level says so
+        return
+
+
+def _mount_own(owner: int, limits: Dict[str, int]) -> None:
+    """What is this sandbox's alone: its processes, and three places to write."""
+    namespaces.mount("proc", "/proc", "proc", _OWN | namespaces.MS_NOEXEC)
+    for path, size_bytes, mode in (
+        ("/workspace", limits["workspace_bytes"], "700"),
+        ("/tmp", limits["tmp_bytes"], "1777"),  # noqa: S108  # the sandbox's own mount
+        ("/dev/shm", limits["shm_bytes"], "1777"),  # noqa: S108
+    ):
+        options = "size=%d,nr_inodes=%d,mode=%s,uid=%d,gid=%d" % (size_bytes, limits["inodes"], mode, owner, owner)
+        namespaces.mount("tmpfs", path, "tmpfs", _OWN, options)
+
+
+def _switch_ids(host_id: int) -> None:
+    os.setgroups([])
+    os.setresgid(host_id, host_id, host_id)
+    os.setresuid(host_id, host_id, host_id)
+
+
+def enter_user_namespace(uid: int, gid: int) -> None:
+    """A user namespace in which the ids `uid` and `gid`, our own, are 65532, and no other exists."""
+    namespaces.unshare(namespaces.CLONE_NEWUSER)
+    kernel.set_dumpable(True)  # the maps belong to root while a process is not dumpable
+    for file, text in (
+        ("setgroups", "deny"),
+        ("uid_map", "%d %d 1" % (SANDBOX_ID, uid)),
+        ("gid_map", "%d %d 1" % (SANDBOX_ID, gid)),
+    ):
+        with open("/proc/self/" + file, "w") as stream:
+            stream.write(text)
+
+
+MATPLOTLIB_FOLDER = "/tmp/.matplotlib"  # noqa: S108  # the sandbox's own
+
+
+def _lay_out_tmp() -> None:
+    os.mkdir(MATPLOTLIB_FOLDER)
+    for name in os.listdir(root.FONT_LISTS):
+        os.symlink(os.path.join(root.FONT_LISTS, name), os.path.join(MATPLOTLIB_FOLDER, name))

@@ -1,0 +1,97 @@
+"""The keeper: first process of the launcher, and the last one left when the service is gone.
+
+Everything it starts lives in one PID namespace below it. When the service ends, however it ends, its
+end of the lifeline closes: the keeper kills that namespace's first process, and the kernel ends all
+the others at once. What is left then are empty cgroups, which it removes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+
+from launcher import birth, nursery
+from sandbox_runtime import capabilities, kernel, namespaces
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Dict, Iterator, List
+
+REMOVE_SECONDS = 2.0
+
+
+def main(words: str, left_out: List[str]) -> None:
+    """Run the launcher. `words` is JSON, see `pool/local/launch.py`; `left_out` are steps that a test omits."""
+    facts = json.loads(words)
+    if facts["as_root"]:
+        os.setgroups([])
+    else:
+        _enter_outer_user_namespace()
+    namespaces.unshare(namespaces.CLONE_NEWPID)
+    first = os.fork()
+    if first == 0:
+        nursery.main(facts, frozenset(left_out))
+        return
+    _close_controls(facts)
+    _wait(first, facts["lifeline"])
+    _kill(first)
+    _remove_groups(facts["group_parents"])
+    os._exit(0)
+
+
+def _enter_outer_user_namespace() -> None:
+    """As an ordinary user: one namespace in which we may make the others."""
+    birth.enter_user_namespace(os.getuid(), os.getgid())
+    capabilities.raise_ambient()
+
+
+def _close_controls(facts: Dict[str, int]) -> None:
+    # The service notices the nursery's death by the end of these sockets: nobody else may hold them.
+    os.close(facts["nursery_control"])
+    os.close(facts["science_control"])
+
+
+def _wait(first: int, lifeline: int) -> None:
+    """Return when the service or the nursery is dead."""
+    poll = select.poll()
+    poll.register(lifeline, select.POLLIN)
+    poll.register(kernel.pidfd_open(first), select.POLLIN)
+    poll.poll()
+
+
+def _kill(first: int) -> None:
+    os.kill(first, signal.SIGKILL)
+    os.waitpid(first, 0)
+
+
+def _remove_groups(parents: List[str]) -> None:
+    """A cgroup can be removed when the last of its dead is reaped, which takes a moment."""
+    deadline = time.monotonic() + REMOVE_SECONDS
+    while parents and time.monotonic() < deadline:
+        parents = [parent for parent in parents if not _removed(parent)]
+        time.sleep(0.01 if parents else 0)
+    for parent in parents:
+        sys.stderr.write("cgroup %s could not be removed within %g s\n" % (parent, REMOVE_SECONDS))
+
+
+def _removed(parent: str) -> bool:
+    for folder in [*_folders(parent), parent]:
+        try:
+            os.rmdir(folder)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return False
+    return True
+
+
+def _folders(parent: str) -> Iterator[str]:
+    try:
+        with os.scandir(parent) as entries:
+            yield from [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return

@@ -1,0 +1,242 @@
+"""The pool: carries out what the ledger decides.
+
+    lease() ──want/leave──▶ ┌────────┐ ──Create──▶ a keeper's task: start, canary, probes, end
+                            │ Ledger │ ──Delete──▶ its scope is cancelled
+    keepers ─saw/failed───▶ └────────┘ ──Grant───▶ the waiter wakes with a lease
+                                       ──Dismiss─▶ it wakes with nothing
+
+Rule 1: a decision is one synchronous call into the ledger, and its actions are carried out before
+        anything else can run (`_act`). No lock: nothing awaits in between.
+Rule 2: `lease()` is the only way to a sandbox. Between being granted and entering its `try` there is no
+        await, and giving back is a plain function: a cancelled holder gives back like any other
+        (encode/httpcore#1093 is what happens otherwise).
+Rule 3: every task belongs to the one task group that `__aenter__` opens.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from pool import snapshot
+from pool.actions import Action, Create, Delete, Dismiss, Grant, Recycle, Refusal
+from pool.backend import Backend
+from pool.errors import PoolClosed, PoolSaturated, PoolTimeout, SandboxStartFailed
+from pool.keeper import DESTROY_SECONDS, Keeper
+from pool.lease import Lease
+from pool.ledger import Ledger
+from pool.observer import NullObserver, Observer
+from pool.settings import PoolSettings, RunLimits
+from pool.snapshot import Snapshot
+from pool.states import Event, Retirement, State
+from pool.waiter import Answer, Waiter
+from pool.waiting import WaiterId
+
+
+class SandboxPool:
+    """Warm sandboxes, one program each.
+
+    async with SandboxPool(settings, limits, backend, observer) as pool:
+        async with pool.lease(deadline=deadline) as lease:
+            outcome = await lease.run(program, files, sink, deadline)
+    """
+
+    def __init__(
+        self, settings: PoolSettings, limits: RunLimits, backend: Backend, observer: Observer | None = None
+    ) -> None:
+        self.settings = settings
+        self.limits = limits
+        self.backend = backend
+        self.observer: Observer = observer or NullObserver()
+        self._ledger = Ledger(settings, generation=0)
+        self._keepers: dict[str, Keeper] = {}
+        self._waiters: dict[WaiterId, Waiter] = {}
+        self._serial = itertools.count(1)
+        self.jitter = random.SystemRandom().random
+        self._runs = 0
+        self._opened_at = 0.0
+        self._tasks: TaskGroup | None = None
+        self._emptied = anyio.Event()
+        self._open = self._own_tasks()
+
+    def __repr__(self) -> str:
+        count = self._ledger.slots.count
+        slots = ", ".join(f"{count(state)} {state}" for state in State if state is not State.GONE)
+        hold = self._ledger.hold.reason if self._ledger.hold else "none"
+        return f"<SandboxPool [Slots: {slots} | Waiting: {len(self._ledger.waiting)} | Hold: {hold}]>"
+
+    # --- for callers ---
+
+    async def __aenter__(self) -> Self:
+        await self._open.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._open.__aexit__(kind, error, traceback)
+
+    @asynccontextmanager
+    async def lease(self, *, deadline: float, caller: str = "") -> AsyncIterator[Lease]:
+        """Have a sandbox to oneself, waiting for one until the deadline at most.
+
+        Raises `PoolSaturated` at once, `PoolTimeout` in the end, `PoolClosed` when the pool closes; then
+        nothing of the caller's has run. `caller` is whoever the queue is to be fair to.
+        """
+        waiter = self._want(caller, deadline)
+        try:
+            await waiter.wait(deadline)
+            yield self._in_hand(waiter, caller)
+        finally:
+            self._leave(waiter)
+
+    def snapshot(self) -> Snapshot:
+        return snapshot.of_ledger(self._ledger, runs=self._runs, opened_at=self._opened_at, now=anyio.current_time())
+
+    # --- wanting and leaving ---
+
+    def _want(self, caller: str, deadline: float) -> Waiter:
+        now = anyio.current_time()
+        if self._tasks is None or self._ledger.closed:
+            self.observer.lease_refused(reason="closed", wait_seconds=0.0)
+            raise PoolClosed("the pool is closed")
+        waiter = Waiter(WaiterId(next(self._serial)), now=now)
+        answer = self._ledger.want(waiter.id, caller=caller, deadline=deadline, now=now)
+        if isinstance(answer, Refusal):
+            self.observer.lease_refused(reason="saturated", wait_seconds=0.0)
+            raise PoolSaturated(answer.text, retry_after_seconds=answer.retry_after_seconds)
+        self._waiters[waiter.id] = waiter
+        self._act(answer)
+        waiter.was_warm = waiter.answer is Answer.GRANTED
+        return waiter
+
+    def _in_hand(self, waiter: Waiter, caller: str) -> Lease:
+        now = anyio.current_time()
+        if waiter.lease is None:
+            raise self._refusal(waiter, caller, now)
+        lease, waited_seconds = waiter.lease, waiter.answered_at - waiter.wanted_at
+        lease.warm = waiter.was_warm
+        lease.queue_ms = waited_seconds * 1000
+        lease.lease_ms = (now - waiter.answered_at) * 1000
+        self.observer.lease_granted(warm=lease.warm, wait_seconds=waited_seconds)
+        return lease
+
+    def _refusal(self, waiter: Waiter, caller: str, now: float) -> PoolClosed | PoolTimeout:
+        waited_seconds = now - waiter.wanted_at
+        if waiter.answer is Answer.DISMISSED:
+            self.observer.lease_refused(reason="closed", wait_seconds=waited_seconds)
+            return PoolClosed(f"the pool closed while this caller waited ({waited_seconds:.2f} s)")
+        self.observer.lease_refused(reason="timeout", wait_seconds=waited_seconds)
+        numbers = f"{len(self._ledger.waiting)} waiting, limit {self.settings.queue}"
+        held = f"; sandboxes cannot be started ({self._ledger.hold.reason})" if self._ledger.hold else ""
+        retry_after_seconds = self._ledger.retry_after_seconds(caller, now)
+        return PoolTimeout(f"waited {waited_seconds:.2f} s; {numbers}{held}", retry_after_seconds=retry_after_seconds)
+
+    def _leave(self, waiter: Waiter) -> None:
+        del self._waiters[waiter.id]
+        doubt = None
+        if waiter.lease is not None:
+            waiter.lease.release()
+            doubt = waiter.lease.doubt
+            self._count_run(waiter.lease)
+        self._act(self._ledger.leave(waiter.id, now=anyio.current_time(), doubt=doubt))
+
+    def _count_run(self, lease: Lease) -> None:
+        self._runs += lease.outcome is not None
+        if lease.result is not None:
+            self.observer.run_ended(result=lease.result)
+
+    # --- told by keepers ---
+
+    def saw(self, slot: str, event: Event, reason: Retirement = Retirement.LOST) -> None:
+        now = anyio.current_time()
+        if event in (Event.STARTED, Event.PROVED, Event.ALIVE):
+            # Before anything else: a start that straddled the change may come from a template without a canary.
+            self._act(self._ledger.roll(self.backend.generation(), now=now))
+        self._act(self._ledger.saw(slot, event, now=now, reason=reason))
+        if event is Event.DELETED:
+            self._forget(slot)
+
+    def started(self, slot: str, event: Event, *, seconds: float) -> None:
+        self.observer.sandbox_started(seconds=seconds)
+        self.saw(slot, event)
+
+    def failed(self, slot: str, error: SandboxStartFailed) -> None:
+        now, text = anyio.current_time(), str(error)
+        self._act(self._ledger.failed(slot, reason=error.reason, text=text, now=now, jitter=self.jitter()))
+
+    def lost(self, slot: str) -> None:
+        self._act(self._ledger.lost(slot, now=anyio.current_time(), jitter=self.jitter()))
+
+    def is_idle(self, slot: str) -> bool:
+        record = self._ledger.slots.get(slot)
+        return record is not None and record.state is State.READY
+
+    def _forget(self, slot: str) -> None:
+        if keeper := self._keepers.pop(slot, None):
+            self.observer.sandbox_retired(reason=keeper.reason)
+        if self._ledger.closed and not self._keepers:
+            self._emptied.set()
+
+    # --- carrying out ---
+
+    def _act(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case Create():
+                    self._create(action)
+                case Grant():
+                    self._waiters[action.waiter].grant(self._keepers[action.slot].grant(), now=anyio.current_time())
+                case Dismiss():
+                    self._waiters[action.waiter].dismiss(now=anyio.current_time())
+                case Delete():
+                    self._delete(action)
+                case Recycle():
+                    # Cleaning comes with Kubernetes; until then a sandbox that might be recycled is retired.
+                    self.saw(action.slot, Event.CONDEMN, Retirement.USED)
+
+    def _create(self, order: Create) -> None:
+        if self._tasks is None:
+            raise AssertionError("a Create before the pool is open")
+        self._keepers[order.slot] = Keeper(order, self)
+        self._tasks.start_soon(self._keepers[order.slot].keep, name=f"sandbox {order.slot}")
+
+    def _delete(self, action: Delete) -> None:
+        if action.reason is Retirement.START_FAILED and (hold := self._ledger.hold):
+            self.observer.sandbox_start_failed(reason=hold.reason, text=hold.text)
+        self._keepers[action.slot].end(action.reason)
+
+    # --- opening and closing ---
+
+    @asynccontextmanager
+    async def _own_tasks(self) -> AsyncIterator[None]:
+        async with self.backend.run(), anyio.create_task_group() as self._tasks:
+            self._opened_at = now = anyio.current_time()
+            self._ledger.generation = self.backend.generation()
+            self._act(self._ledger.settle(now))
+            try:
+                yield
+            finally:
+                await self._drain(self._tasks)
+
+    async def _drain(self, tasks: TaskGroup) -> None:
+        """Nothing new; what runs may end until the deadline, is cut then, and in the end abandoned to the backend."""
+        self._close(cut=False)
+        with anyio.move_on_after(self.settings.drain_seconds):
+            await self._emptied.wait()
+        self._close(cut=True)
+        with anyio.move_on_after(DESTROY_SECONDS):
+            await self._emptied.wait()
+        tasks.cancel_scope.cancel()
+
+    def _close(self, *, cut: bool) -> None:
+        self._act(self._ledger.close(now=anyio.current_time(), cut=cut))
+        if not self._keepers:
+            self._emptied.set()

@@ -1,0 +1,214 @@
+"""The child: forked and fully locked down before the request comes, then runs one program.
+
+    _arm()      everything that needs no request: descriptors, environment, limits, filters
+    _receive()  waits for the request, and turns this process into the program's
+
+Nothing of a request is seen before the last filter is in place.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import random
+import signal
+import sys
+
+from sandbox_runtime import descriptors, kernel, landlock, program, rlimits, seccomp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Dict, List, NoReturn, Optional
+
+    from sandbox_runtime.lockdown import Lockdown
+
+ARMED = b"A"
+"""First byte of the message that says that the child is armed; the rest is JSON."""
+
+ENDED = b"D"
+"""First byte of the last message: the exit status in decimal, a space, the limits that were met, with commas."""
+
+NICENESS = 19
+OOM_SCORE = b"1000"
+CALL_FAILED = 70
+"""Exit status when the child could not be armed (EX_SOFTWARE of sysexits.h). No program has run."""
+
+
+class Order:
+    """What the supervisor sends when it wants a child: the child's ends of five pipes, and limits."""
+
+    __slots__ = ("request", "stdin", "stdout", "stderr", "control", "limits", "groups")
+    names = ("request", "stdin", "stdout", "stderr", "control")
+
+    def __init__(self, own: List[int], limits: Dict[str, int], groups: List[int]) -> None:
+        self.request, self.stdin, self.stdout, self.stderr, self.control = own
+        self.limits = limits
+        self.groups = groups
+        """cgroup.procs files, open for writing: the child enters these."""
+
+
+class Places:
+    """Paths in the sandbox, and the system that the filters are for. Known before the first request."""
+
+    __slots__ = ("writable", "readable", "files", "environment", "python", "filter")
+
+    def __init__(self, environment: Dict[str, str], python: str, filter_program: bytes) -> None:
+        self.writable = [program.WORKSPACE, "/tmp", "/dev/shm"]  # noqa: S108  # the sandbox's own mounts
+        self.readable = ["/"]
+        self.files = [(path, landlock.WRITABLE_FILE) for path in ("/dev/null", "/dev/zero", "/dev/full")]
+        self.environment = environment
+        self.python = python
+        self.filter = filter_program
+
+
+def arm_and_wait(order: Order, places: Places, lockdown: Lockdown) -> Optional[program.Program]:
+    """Lock this process down, say so, and wait for the request. None when there is none any more."""
+    try:
+        _arm(order, places, lockdown)
+    except OSError as error:
+        _say(order.control, ARMED + json.dumps({"failed": str(error)}).encode())
+        os._exit(CALL_FAILED)
+    return _receive(order.request, order.control)
+
+
+def _arm(order: Order, places: Places, lockdown: Lockdown) -> None:
+    lockdown.step("own_session", os.setsid)
+    lockdown.step("control_group", lambda: _enter(order.groups))
+    # SECURITY: whatever the zygote had open (its socket to the supervisor first of all) would let a
+    # program arm children of its own (tests/hostile: bytes to every descriptor).
+    lockdown.step("descriptors", lambda: _take_descriptors(order))
+    if not lockdown.wants("descriptors"):
+        _place(order)
+    _default_signals()
+    os.chdir(program.WORKSPACE)
+    os.umask(0o022)
+    lockdown.step("environment", lambda: _set_environment(places))
+    _forget_the_past()
+    _lock(order, places, lockdown)
+    _prepare(places)
+    _say(order.control, ARMED + json.dumps({"applied": lockdown.applied, "missing": lockdown.missing}).encode())
+
+
+def _lock(order: Order, places: Places, lockdown: Lockdown) -> None:
+    # A program must own its /proc/self, which is root's while a process is not dumpable.
+    kernel.set_dumpable(True)
+    os.nice(NICENESS)
+    _volunteer_for_the_oom_killer()
+    lockdown.step("no_new_privileges", kernel.set_no_new_privs)
+    lockdown.step("rlimits", lambda: _limit(order.limits))
+    lockdown.step("landlock", lambda: landlock.restrict(landlock.prepare(places.readable, places.writable, places.files)))
+    lockdown.step("seccomp", lambda: seccomp.install(places.filter))
+
+
+def _limit(limits: Dict[str, int]) -> None:
+    rlimits.apply(
+        open_files=limits["open_files"],
+        file_size_bytes=limits["file_bytes"],
+        processes=limits["processes"],
+        data_bytes=limits["memory_bytes"],
+    )
+
+
+def _enter(groups: List[int]) -> None:
+    if not groups:
+        raise OSError("no cgroup was given to this sandbox")
+    for group in groups:
+        os.write(group, b"0")
+
+
+def _take_descriptors(order: Order) -> None:
+    _place(order)
+    descriptors.close_all_but([0, 1, 2, order.request, order.control])
+
+
+def _place(order: Order) -> None:
+    """Standard streams to 0-2, the other two out of the way of the program's own numbers."""
+    high = order.limits["open_files"] - 1
+    control, request = high, high - 1
+    for source, target in ((order.control, control), (order.request, request)):
+        os.dup2(source, target, False)
+    for source, target in ((order.stdin, 0), (order.stdout, 1), (order.stderr, 2)):
+        os.dup2(source, target, True)
+    order.control, order.request = control, request
+
+
+def _default_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) is not None:
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # As Python starts: a broken pipe and a file too large are exceptions, not deaths.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _set_environment(places: Places) -> None:
+    os.environ.clear()
+    os.environ.update(places.environment)
+
+
+def _forget_the_past() -> None:
+    """Randomness that was seeded before the fork would be the same in every run."""
+    random.seed()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed(None)
+
+
+def _volunteer_for_the_oom_killer() -> None:
+    try:
+        with open("/proc/self/oom_score_adj", "wb", 0) as score:
+            score.write(OOM_SCORE)
+    except OSError:  # helps where it works; the memory watch is the protection
+        return
+
+
+def _prepare(places: Places) -> None:
+    """Do now, off the clock, what the program's start would do."""
+    sys.executable = places.python
+    sys.path.insert(0, program.WORKSPACE)
+    program.open_standard_streams()
+    program.compiled(b"import io\nlen('x')\n1\n", True)
+    gc.enable()
+
+
+def _say(control: int, message: bytes) -> None:
+    try:
+        os.write(control, message)
+    except OSError:  # the program closed or broke it, or the supervisor is gone: the exit status says the rest
+        return
+
+
+def _receive(request: int, control: int) -> Optional[program.Program]:
+    """Turn this process into the program's. For one that cannot be compiled it becomes the interpreter
+    itself, whose SyntaxError is right to the letter."""
+    words = descriptors.read_all(request)
+    if not words:
+        return None
+    order = json.loads(words)
+    os.environ.update(order["env"])
+    sys.argv = [program.PATH, *order["args"]]
+    sys.orig_argv = [sys.executable, *sys.argv]
+    with open(program.PATH, "rb") as file:
+        source = file.read()
+    try:
+        codes = program.compiled(source, order["echo"])
+    except BaseException:  # SyntaxError, ValueError (NUL), RecursionError, MemoryError, a warning made an error
+        _become_the_interpreter()
+    own = os.getpid()
+    return program.Program(codes, lambda status, hit: _report(own, control, status, hit))
+
+
+def _become_the_interpreter() -> NoReturn:
+    for descriptor in (0, 1, 2):
+        os.set_inheritable(descriptor, True)
+    os.execv(sys.executable, [sys.executable, *sys.argv])
+
+
+def _report(own: int, control: int, status: int, hit: List[str]) -> None:
+    # A program that forked and went on to its end in both processes ends twice; one of them is it.
+    if os.getpid() == own:
+        _say(control, ENDED + b"%d %s" % (status, ",".join(hit).encode()))

@@ -1,0 +1,62 @@
+"""Descriptors: sending them to another process, and closing all but some."""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Dict, Iterable, List, Tuple
+
+MAX_MESSAGE_BYTES = 65536
+MAX_DESCRIPTORS = 32
+
+
+class PeerGone(OSError):
+    """The other end of a socket is closed."""
+
+
+def send(peer: socket.socket, message: Dict[str, object], descriptors: Iterable[int] = ()) -> None:
+    """Send one message, and open descriptors with it."""
+    rights = array.array("i", descriptors).tobytes()
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
+    peer.sendmsg([json.dumps(message).encode()], ancillary)
+
+
+def receive(peer: socket.socket) -> Tuple[Dict[str, object], List[int]]:
+    """The next message of a SOCK_SEQPACKET socket. Raises `PeerGone` at its end."""
+    data, ancillary, flags, _ = peer.recvmsg(MAX_MESSAGE_BYTES, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS))
+    rights = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            rights.frombytes(payload[: len(payload) - len(payload) % rights.itemsize])
+    if not data:
+        raise PeerGone("the other end closed the socket")
+    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        raise OSError("a message over %d bytes or %d descriptors" % (MAX_MESSAGE_BYTES, MAX_DESCRIPTORS))
+    message: Dict[str, object] = json.loads(data)
+    return message, list(rights)
+
+
+def close_all_but(keep: Iterable[int]) -> None:
+    """Close every descriptor that is not in `keep`."""
+    low = 0
+    for descriptor in sorted(set(keep)):
+        if low < descriptor:  # an empty range would reach close_range(2) with an end of -1: everything
+            os.closerange(low, descriptor)
+        low = descriptor + 1
+    os.closerange(low, _end())
+
+
+def _end() -> int:
+    # closerange is one close_range(2) call where the kernel has it: the size of the range costs nothing.
+    return max(65536, os.sysconf("SC_OPEN_MAX"))
+
+
+def read_all(descriptor: int) -> bytes:
+    """Everything until the end of the stream; closes it."""
+    with open(descriptor, "rb", 0) as stream:
+        return stream.readall()

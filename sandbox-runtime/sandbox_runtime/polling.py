@@ -1,0 +1,39 @@
+"""A loop over descriptors: who is ready gets called. Nothing more, so that a supervisor starts in a millisecond."""
+
+from __future__ import annotations
+
+import select
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable, Dict, Optional
+
+READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
+WRITABLE = select.POLLOUT | select.POLLERR
+
+
+class Loop:
+    """One `poll`; callbacks by descriptor."""
+
+    __slots__ = ("_poll", "_callbacks")
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._callbacks: Dict[int, Callable[[], None]] = {}
+
+    def on(self, descriptor: int, callback: Callable[[], None], events: int = READABLE) -> None:
+        self._callbacks[descriptor] = callback
+        self._poll.register(descriptor, events)
+
+    def off(self, descriptor: int) -> None:
+        if self._callbacks.pop(descriptor, None) is not None:
+            self._poll.unregister(descriptor)
+
+    def turn(self, until: Optional[float] = None) -> None:
+        """Wait for descriptors, at the longest until `until` on the monotonic clock, and call who is ready."""
+        wait_ms = None if until is None else max(0.0, (until - time.monotonic()) * 1000)
+        for descriptor, _ in self._poll.poll(wait_ms):
+            callback = self._callbacks.get(descriptor)
+            if callback is not None:  # an earlier callback of this turn may have taken it off
+                callback()

@@ -1,0 +1,212 @@
+"""One run: its pipes, its clock, its budgets, and how it ended.
+
+    armed --start()--> running --end(...)--> ended
+
+The child says its status on the control pipe as its last act, which is 4 ms earlier than the kernel
+tells of its death; what else comes there is ignored. SECURITY: a program that forges that message
+lies about itself only (tests/hostile/test_shim.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+
+from sandbox_runtime import child, gauges, wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable, Dict, List, Optional, Tuple
+
+    from sandbox_runtime.polling import Loop
+
+READ_BYTES = 64 * 1024
+DRAIN_BYTES = 2**20
+"""Read from a pipe after the end: no pipe of an ordinary user can hold more (/proc/sys/fs/pipe-max-size)."""
+
+_STATUS = re.compile(rb"D(\d{1,3})(?: ([a-z_,]*))?\Z")
+
+
+class Pipes:
+    """Our ends of the child's five pipes."""
+
+    __slots__ = ("request", "stdin", "stdout", "stderr", "control")
+
+    def __init__(self, ours: Dict[str, int]) -> None:
+        for name in child.Order.names:
+            setattr(self, name, ours[name])
+            os.set_blocking(ours[name], name in ("request", "control"))
+
+    request: int
+    stdin: int
+    stdout: int
+    stderr: int
+    control: int
+
+
+def open_pipes() -> Tuple[Pipes, List[int]]:
+    """Five pipes: our ends, and the child's ends in the order of `child.Order.names`."""
+    ours: Dict[str, int] = {}
+    theirs: List[int] = []
+    for name in child.Order.names:
+        reading, writing = os.pipe()
+        ours[name], other = (writing, reading) if name in ("request", "stdin") else (reading, writing)
+        theirs.append(other)
+    return Pipes(ours), theirs
+
+
+class End:
+    """How a run ended. `exit_code` is None for a timeout and a cancel."""
+
+    __slots__ = ("reason", "exit_code", "signal", "at", "limits_hit")
+
+    def __init__(self, reason: str, exit_code: Optional[int], signal_name: Optional[str] = None) -> None:
+        self.reason, self.exit_code, self.signal = reason, exit_code, signal_name
+        self.at = time.monotonic()
+        self.limits_hit: List[str] = []
+
+
+def killed(reason: str) -> End:
+    """An end that we make: the status is the one of SIGKILL, except where there is none to tell."""
+    return End(reason, None if reason in ("timeout", "cancelled") else 128 + signal.SIGKILL, "SIGKILL")
+
+
+def end_of_process(status: int) -> End:
+    """The end as the kernel tells it: `status` as in `os.waitstatus_to_exitcode`."""
+    if status >= 0:
+        return End("exited", status)
+    return End("signal", 128 - status, signal.Signals(-status).name if -status in signal.valid_signals() else None)
+
+
+class Run:
+    """A program while it runs."""
+
+    def __init__(self, pipes: Pipes, limits: Dict[str, int], gauge: gauges.Gauges, say: Callable[[wire.Message], None]):
+        self.ended: Optional[End] = None
+        self.truncated = {"stdout": False, "stderr": False}
+        self._pipes, self._limits, self._gauge, self._say = pipes, limits, gauge, say
+        self._seen_bytes = {"stdout": 0, "stderr": 0}
+        self._stdin = memoryview(b"")
+        self._deadline = self._next_look = 0.0
+
+    def start(self, order: wire.Run, stdin: bytes, loop: Loop) -> None:
+        """Hand the request to the child. From here the clock runs."""
+        self.started = time.monotonic()
+        self._deadline = self.started + order.timeout_ms / 1000
+        self._next_look = self.started + gauges.SHORTEST_LOOK_SECONDS
+        self._stdin = memoryview(stdin)
+        words = {"args": order.args, "env": order.env, "echo": order.last_line_interactive}
+        _hand_over(self._pipes.request, json.dumps(words).encode())
+        loop.on(self._pipes.stdout, lambda: self._output("stdout", loop))
+        loop.on(self._pipes.stderr, lambda: self._output("stderr", loop))
+        loop.on(self._pipes.control, lambda: self._control(loop))
+        loop.on(self._pipes.stdin, lambda: self._feed(loop), 4)
+
+    def end(self, end: End) -> None:
+        """Record how it ended; what comes first counts."""
+        self.ended = self.ended or end
+
+    # --- what happens while it runs
+
+    def next_event(self) -> float:
+        return min(self._deadline, self._next_look)
+
+    def look(self) -> None:
+        """Enforce the clock and the limits that no one but us enforces."""
+        now = time.monotonic()
+        if now >= self._deadline:
+            self.end(killed("timeout"))
+        elif now >= self._next_look:
+            self._look_at_gauges(now)
+
+    def _look_at_gauges(self, now: float) -> None:
+        used_bytes, most_bytes = self._gauge.memory_bytes(), self._limits["memory_bytes"]
+        if used_bytes > most_bytes:
+            self.end(killed("oom"))
+        elif self._gauge.processes() >= self._limits["processes"]:
+            self.end(killed("process_limit"))
+        self._next_look = now + gauges.next_look_seconds(used_bytes, most_bytes)
+
+    def process_ended(self, status: int) -> None:
+        """The kernel's word on the child."""
+        oom = status == -signal.SIGKILL and self._gauge.was_killed_by_the_kernel()
+        self.end(killed("oom") if oom else end_of_process(status))
+
+    def _control(self, loop: Loop) -> None:
+        said = os.read(self._pipes.control, READ_BYTES)
+        match = _STATUS.match(said)
+        if match and int(match[1]) <= 255:
+            self.end(End("exited", int(match[1])))
+            self.ended.limits_hit += _known(match[2])
+        if not said:
+            loop.off(self._pipes.control)
+
+    def _feed(self, loop: Loop) -> None:
+        try:
+            self._stdin = self._stdin[os.write(self._pipes.stdin, self._stdin) :] if self._stdin else self._stdin
+        except BlockingIOError:
+            return
+        except OSError:  # the program closed its stdin
+            self._stdin = memoryview(b"")
+        if not self._stdin:
+            loop.off(self._pipes.stdin)
+            os.close(self._pipes.stdin)
+
+    def _output(self, stream: str, loop: Loop) -> None:
+        descriptor = getattr(self._pipes, stream)
+        data = _read(descriptor)
+        if data is None:
+            return
+        if not data:
+            loop.off(descriptor)
+        self._pass_on(stream, data)
+        if self._seen_bytes[stream] >= self._limits["output_kill_bytes"]:
+            self.end(killed("output_limit"))
+
+    def _pass_on(self, stream: str, data: bytes) -> None:
+        room = max(0, self._limits["output_bytes"] - self._seen_bytes[stream])
+        self._seen_bytes[stream] += len(data)
+        if len(data) > room:
+            self.truncated[stream] = True
+        kept = data[:room]
+        for start in range(0, len(kept), wire.MAX_CHUNK_BYTES):
+            self._say(wire.Output(stream=stream, data=kept[start : start + wire.MAX_CHUNK_BYTES]))
+
+    # --- after its end
+
+    def drain(self) -> None:
+        """Take what is still in the pipes. Bounded: a daemon may go on writing."""
+        for stream in wire.STREAMS:
+            drained = 0
+            while drained < DRAIN_BYTES:
+                data = _read(getattr(self._pipes, stream))
+                if not data:
+                    break
+                drained += len(data)
+                self._pass_on(stream, data)
+
+
+def _read(descriptor: int) -> Optional[bytes]:
+    """What is there; b"" at the end of the stream; None when there is nothing yet."""
+    try:
+        return os.read(descriptor, READ_BYTES)
+    except BlockingIOError:
+        return None
+
+
+def _hand_over(descriptor: int, data: bytes) -> None:
+    left = memoryview(data)
+    try:
+        while left:
+            left = left[os.write(descriptor, left) :]
+    except BrokenPipeError:  # the child died before its request came: its status tells
+        pass
+    os.close(descriptor)
+
+
+def _known(names: Optional[bytes]) -> List[str]:
+    said = (names or b"").decode("ascii").split(",")
+    return [name for name in said if name in wire.RESOURCES]

@@ -1,0 +1,218 @@
+"""The workspace: putting inputs in before a run, and finding what the run made, after all guests are dead.
+
+SECURITY: whatever is found here was made by an enemy. Nothing is followed, opened for writing,
+decompressed or evaluated; every walk and every read is bounded (tests/hostile/test_outputs.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import time
+
+from sandbox_runtime import program, wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Dict, Iterator, List, Optional, Set, Tuple
+
+ENTRY = "__main__.py"
+MAX_DEPTH = 64
+"""Folders below the workspace that are looked into. Deeper ones are named as skipped."""
+
+RESOURCE_OF = {errno.ENOSPC: "disk", errno.EDQUOT: "disk", errno.EFBIG: "file_size"}
+
+
+class Inputs:
+    """What was staged: the program, its stdin, and files with the digest of their content."""
+
+    def __init__(self, root: str = program.WORKSPACE) -> None:
+        self.stdin = bytearray()
+        self.digests: Dict[str, Tuple[int, bytes]] = {}
+        self._root = root
+        self._file: Optional[int] = None
+        self._path = ""
+        self._size_bytes = 0
+        self._hash = hashlib.sha256()
+
+    def add(self, piece: wire.Stage) -> None:
+        """Take the next piece. Raises OSError when the workspace is full."""
+        if piece.target == "stdin":
+            self.stdin += piece.data
+            return
+        if self._file is None:
+            self._open(ENTRY if piece.target == "code" else piece.path)
+        self._write(piece.data)
+        if piece.last:
+            self._close()
+
+    def _open(self, path: str) -> None:
+        place = os.path.join(self._root, path)
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        self._file = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        self._path, self._size_bytes, self._hash = path, 0, hashlib.sha256()
+
+    def _write(self, data: bytes) -> None:
+        assert self._file is not None
+        self._hash.update(data)
+        self._size_bytes += len(data)
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._file, left) :]
+
+    def _close(self) -> None:
+        assert self._file is not None
+        os.close(self._file)
+        self._file = None
+        self.digests[self._path] = (self._size_bytes, self._hash.digest())
+
+
+def full_resource(error: OSError, root: str = program.WORKSPACE) -> Optional[str]:
+    """The limit behind a failed write, or None when it was another error."""
+    if error.errno == errno.ENOSPC and os.statvfs(root).f_ffree == 0:
+        return "inodes"
+    return RESOURCE_OF.get(error.errno or 0)
+
+
+def exhausted(roots: List[str]) -> List[str]:
+    """The limits of the writable mounts that are used up now."""
+    states = [os.statvfs(root) for root in roots]
+    hit = ["disk"] if any(state.f_bavail == 0 for state in states) else []
+    return hit + (["inodes"] if any(state.f_ffree == 0 for state in states) else [])
+
+
+def is_untouched(inputs: Inputs, root: str = program.WORKSPACE) -> bool:
+    """True when it is plain at a glance that there is nothing to collect."""
+    return len(inputs.digests) == 1 and os.listdir(root) == [ENTRY]
+
+
+class Caps:
+    """How much is returned of one run."""
+
+    __slots__ = ("files", "file_bytes", "total_bytes")
+
+    def __init__(self, files: int, file_bytes: int, total_bytes: int) -> None:
+        self.files, self.file_bytes, self.total_bytes = files, file_bytes, total_bytes
+
+
+class Collection:
+    """Yields pieces of the files that are new or changed; remembers what it left out."""
+
+    def __init__(self, inputs: Inputs, caps: Caps, deadline: float, root: str = program.WORKSPACE) -> None:
+        self.skipped: List[List[str]] = []
+        self.skipped_count = 0
+        self._inputs, self._caps, self._deadline, self._root = inputs, caps, deadline, root
+        self._files = self._total_bytes = 0
+        self._seen: Set[int] = set()
+
+    def pieces(self) -> Iterator[wire.File]:
+        for name, entry in self._walk():
+            path = self._sendable(name, entry)
+            if path is not None:
+                yield from self._read(path, name)
+
+    def _walk(self) -> Iterator[Tuple[bytes, os.DirEntry]]:
+        folders = [b""]
+        while folders:
+            folder = folders.pop()
+            for entry in self._entries(folder):
+                name = os.path.join(folder, entry.name)
+                if not entry.is_dir(follow_symlinks=False):
+                    yield name, entry
+                elif name.count(b"/") < MAX_DEPTH:
+                    folders.append(name)
+                else:
+                    self._skip(name, "too_deep")
+
+    def _entries(self, folder: bytes) -> List[os.DirEntry]:
+        try:
+            with os.scandir(os.path.join(self._root.encode(), folder)) as entries:
+                return sorted(entries, key=lambda entry: entry.name)
+        except OSError:
+            self._skip(folder, "unreadable")
+            return []
+
+    def _sendable(self, name: bytes, entry: os.DirEntry) -> Optional[str]:
+        """The file's path when it is to be returned; else it is skipped with a reason, or has none to be named."""
+        if name == ENTRY.encode():
+            return None
+        try:
+            path = name.decode("utf-8")
+        except UnicodeDecodeError:
+            return self._skip(name, "name_not_utf8")
+        reason = self._objection(entry.stat(follow_symlinks=False), path)
+        return self._skip(name, reason) if reason else path
+
+    def _objection(self, state: os.stat_result, path: str) -> Optional[str]:
+        if not stat.S_ISREG(state.st_mode):
+            return "not_regular"
+        if state.st_ino in self._seen:
+            return "hard_link"
+        if not wire.relative_path(path):
+            return "too_deep"
+        self._seen.add(state.st_ino)
+        return None
+
+    def _skip(self, name: bytes, reason: str) -> None:
+        self.skipped_count += 1
+        if len(self.skipped) < 20:
+            self.skipped.append([name.decode("utf-8", "replace")[:1024], reason])
+
+    def _read(self, path: str, name: bytes) -> Iterator[wire.File]:
+        try:
+            # SECURITY: a FIFO must not block, a link must not lead anywhere, whatever stat said before.
+            file = os.open(
+                os.path.join(self._root.encode(), name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            )
+        except OSError:
+            self._skip(name, "unreadable")
+            return
+        try:
+            if self._is_new(path, file) and self._admit(name, os.fstat(file).st_size):
+                yield from self._content(path, file)
+        finally:
+            os.close(file)
+
+    def _is_new(self, path: str, file: int) -> bool:
+        staged = self._inputs.digests.get(path)
+        return staged is None or staged[0] != os.fstat(file).st_size or staged[1] != _digest(file)
+
+    def _admit(self, name: bytes, size_bytes: int) -> bool:
+        reason = self._excess(size_bytes)
+        if reason:
+            self._skip(name, reason)
+            return False
+        self._files += 1
+        self._total_bytes += size_bytes
+        return True
+
+    def _excess(self, size_bytes: int) -> Optional[str]:
+        if time.monotonic() > self._deadline:
+            return "too_late"
+        if size_bytes > self._caps.file_bytes:
+            return "too_large"
+        if self._files >= self._caps.files:
+            return "too_many"
+        return "total_too_large" if self._total_bytes + size_bytes > self._caps.total_bytes else None
+
+    def _content(self, path: str, file: int) -> Iterator[wire.File]:
+        os.lseek(file, 0, os.SEEK_SET)
+        data = os.read(file, wire.MAX_CHUNK_BYTES)
+        while True:
+            following = os.read(file, wire.MAX_CHUNK_BYTES) if data else b""
+            yield wire.File(path=path, data=data, last=not following)
+            if not following:
+                return
+            data = following
+
+
+def _digest(file: int) -> bytes:
+    os.lseek(file, 0, os.SEEK_SET)
+    digest = hashlib.sha256()
+    while True:
+        data = os.read(file, 1 << 20)
+        if not data:
+            return digest.digest()
+        digest.update(data)

@@ -1,0 +1,67 @@
+"""Time that passes only when nobody has anything to do: a minute of waiting costs no time, and no test sleeps."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import selectors
+from collections.abc import Awaitable, Callable
+from typing import Any, ParamSpec
+
+import anyio
+
+P = ParamSpec("P")
+
+PATIENCE_SECONDS = 600.0
+
+
+class JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]  # the class is chosen at import
+    """Where the real one would wait, moves the clock. What would wait for ever is an error: nothing can wake it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        if events := super().select(0):
+            return events
+        if timeout is None:
+            raise AssertionError("everybody waits, and nothing will happen")
+        self.now += max(0.0, timeout)
+        return []
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self._jumping = JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.now
+
+
+def in_virtual_time(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+    """Run an async test on a `VirtualLoop`."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        async def main() -> None:
+            with anyio.fail_after(PATIENCE_SECONDS):
+                await test(*args, **kwargs)
+
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            runner.run(main())
+
+    return run
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Let everybody else go on until it holds."""
+    while not holds():
+        await anyio.sleep(0.001)
+
+
+async def everyone_has_acted() -> None:
+    """Let every task go on until it waits for something; no time passes."""
+    for _ in range(20):
+        await anyio.sleep(0)

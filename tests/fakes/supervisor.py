@@ -1,0 +1,177 @@
+"""A supervisor that lives in the test's own process: it speaks the real wire, and runs programs with `exec`.
+
+It answers within `hear`, without a task of its own: what it says is in the channel when `send` returns,
+unless `gate` is shut, which keeps the run's end back until the test opens it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterable, Iterator
+
+import anyio
+
+from pool.errors import SandboxLost
+from sandbox_runtime import wire
+
+HELLO = wire.Hello(
+    protocol=wire.PROTOCOL,
+    runtime="fake",
+    python="3.11.2",
+    lockdown=["seccomp"],
+    missing=[],
+    preloaded=[],
+    limits={},
+    runs=0,
+)
+
+
+def outcome(**changed: object) -> wire.Outcome:
+    """An uneventful end, but for what is changed."""
+    fields: dict[str, object] = {
+        "exit_code": 0,
+        "reason": "exited",
+        "signal": None,
+        "duration_ms": 1,
+        "collect_ms": 0,
+        "limits_hit": [],
+        "stdout_truncated": False,
+        "stderr_truncated": False,
+        "files_skipped": [],
+        "files_skipped_count": 0,
+    }
+    return wire.Outcome(**{**fields, **changed})
+
+
+class FakeChannel:
+    """A stream whose other end is in the same process."""
+
+    def __init__(self, hear: Callable[[bytes], None]) -> None:
+        self.sent: list[bytes] = []
+        self._hear = hear
+        self._said: list[bytes] = []
+        self._arrived = anyio.Event()
+        self._ended = False
+
+    async def send(self, data: bytes) -> None:
+        await anyio.lowlevel.checkpoint()
+        if self._ended:
+            raise SandboxLost("the stream has ended")
+        self.sent.append(data)
+        self._hear(data)
+
+    async def receive(self) -> bytes:
+        await anyio.lowlevel.checkpoint()
+        while not self._said:
+            if self._ended:
+                raise SandboxLost("the stream has ended")
+            self._arrived = anyio.Event()
+            await self._arrived.wait()
+        return self._said.pop(0)
+
+    def say(self, data: bytes) -> None:
+        self._said.append(data)
+        self._arrived.set()
+
+    def end(self) -> None:
+        self._ended = True
+        self._arrived.set()
+
+
+class FakeSupervisor:
+    """Well-behaved. Faults are subclasses (faults.py)."""
+
+    def __init__(self) -> None:
+        self.channel = FakeChannel(self.hear)
+        self.writer = wire.Writer()
+        self.gate_is_open = True
+        self.programs: list[str] = []
+        self.pings = 0
+        self._reader = wire.Reader(wire.FROM_BROKER)
+        self._staged: dict[tuple[str, str], bytes] = {}
+        self._held_back: list[tuple[str, wire.Message]] = []
+
+    # --- what it does ---
+
+    def start(self) -> None:
+        self.say(HELLO)
+
+    def hear(self, data: bytes) -> None:
+        for run, message in self._reader.feed(data):
+            match message:
+                case wire.Ping():
+                    self.ping(message)
+                case wire.Stage():
+                    target = message.target, message.path
+                    self._staged[target] = self._staged.get(target, b"") + message.data
+                case wire.Run():
+                    self.run(run, message)
+
+    def ping(self, message: wire.Ping) -> None:
+        self.pings += 1
+        self.say(wire.Pong(nonce=message.nonce))
+
+    def run(self, run: str, message: wire.Run) -> None:
+        self.programs.append(self.staged("code").decode())
+        self._held_back = [(run, each) for each in self.results()]
+        if self.gate_is_open:
+            self.finish()
+
+    def results(self) -> Iterable[wire.Message]:
+        """Run the program that was staged: what it prints, the files it writes, how it ended."""
+        files = {path: data for (target, path), data in self._staged.items() if target == "file"}
+        return executed(self.staged("code").decode(), self.staged("stdin").decode(), files)
+
+    def finish(self) -> None:
+        """Say what the run has come to."""
+        self.gate_is_open = True
+        for run, message in self._held_back:
+            self.say(message, run)
+        self._held_back = []
+
+    def staged(self, target: str) -> bytes:
+        return self._staged.get((target, ""), b"")
+
+    # --- how it speaks ---
+
+    def say(self, message: wire.Message, run: str = "") -> None:
+        self.channel.say(self.writer.line(message, run))
+
+
+class _Written(io.StringIO):
+    def __init__(self, files: dict[str, bytes], path: str) -> None:
+        super().__init__()
+        self._files, self._path = files, path
+
+    def close(self) -> None:
+        self._files[self._path] = self.getvalue().encode()
+        super().close()
+
+
+def executed(code: str, stdin: str, files: dict[str, bytes]) -> Iterator[wire.Message]:
+    """As a sandbox does it, for programs that print, read lines, read and write text files, raise and exit."""
+    made, stdout, lines = dict(files), io.StringIO(), iter(stdin.splitlines())
+
+    def opened(path: str, mode: str = "r") -> io.StringIO:
+        return _Written(made, path) if "w" in mode else io.StringIO(made[path].decode())
+
+    exit_code, stderr = 0, ""
+    try:
+        with contextlib.redirect_stdout(stdout):
+            exec(code, {"__name__": "__main__", "open": opened, "input": lambda: next(lines)})
+    except SystemExit as end:
+        exit_code = int(end.code or 0)
+    except Exception as error:
+        exit_code, stderr = 1, f"{type(error).__name__}: {error}\n"
+    yield from _outputs("stdout", stdout.getvalue().encode())
+    yield from _outputs("stderr", stderr.encode())
+    for path, data in made.items():
+        if files.get(path) != data:
+            yield wire.File(path=path, data=data, last=True)
+    yield outcome(exit_code=exit_code)
+
+
+def _outputs(stream: str, data: bytes) -> Iterator[wire.Output]:
+    for start in range(0, len(data), wire.MAX_CHUNK_BYTES):
+        yield wire.Output(stream=stream, data=data[start : start + wire.MAX_CHUNK_BYTES])

@@ -1,0 +1,136 @@
+"""What may import what (ARCHITECTURE.md): each law is one test, and each test reads the source and runs none of it."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import source_tree as tree
+
+RUNTIME = "sandbox-runtime"
+LAUNCHER = "pool/local/launcher"
+PURE = [
+    "broker/errors.py",
+    "broker/schemas.py",
+    "pool/errors.py",
+    "pool/ledger.py",
+    "pool/policy.py",
+    "pool/sizing.py",
+    "pool/states.py",
+    "sandbox-runtime/sandbox_runtime/wire.py",
+]
+# What does I/O, reads a clock, rolls dice or starts a task.
+# fmt: off
+IMPURE = {
+    "aiohttp", "anyio", "asyncio", "click", "concurrent", "ctypes", "datetime", "fcntl", "glob", "http",
+    "kubernetes_asyncio", "logging", "mmap", "multiprocessing", "obstore", "os", "pathlib", "prometheus_client",
+    "queue", "random", "sched", "secrets", "select", "selectors", "shutil", "signal", "socket", "ssl", "starlette",
+    "structlog", "subprocess", "tempfile", "threading", "time", "urllib", "uuid", "uvicorn", "uvloop",
+}
+# fmt: on
+READS_ENVIRONMENT = {"environ", "environb", "getenv", "getenvb"}
+WRITES_ENVIRONMENT = {"clear", "pop", "update"}
+
+
+def offenders(folder: str, *allowed: str) -> list[str]:
+    """Return what a folder's files import at run time beside the standard library and the packages allowed."""
+    return [
+        f"{tree.shown(path)}:{found.line} imports {found.module}"
+        for path in tree.python_files(folder)
+        for found in tree.imports(path, typing_too=False)
+        if found.top not in sys.stdlib_module_names and not found.is_within(*allowed)
+    ]
+
+
+def importers(top: str, *folders: str) -> list[str]:
+    files = tree.python_files(*folders)
+    return [tree.shown(path) for path in files if any(found.is_within(top) for found in tree.imports(path))]
+
+
+def test_the_runtime_needs_only_the_standard_library():
+    # It must run in any image that has a Python >= 3.9.
+    assert offenders(f"{RUNTIME}/sandbox_runtime", "sandbox_runtime") == []
+
+
+def test_the_launcher_needs_only_the_standard_library_and_the_runtime():
+    # Its templates are forked by the hundred and run what programs import: none of the service may come along.
+    assert offenders(LAUNCHER, "sandbox_runtime", "pool.local.launcher") == []
+
+
+def closure(path: Path, seen: set[Path]) -> set[Path]:
+    """Return a file and every module of ours that it imports, however far down."""
+    if path not in seen:
+        seen.add(path)
+        for target in tree.own_modules(path):
+            closure(target, seen)
+    return seen
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_a_pure_module_touches_nothing(name):
+    assert (tree.ROOT / name).is_file()
+    touched = [
+        f"{tree.shown(path)}:{found.line} imports {found.module}"
+        for path in closure(tree.ROOT / name, set())
+        for found in tree.imports(path, typing_too=False)
+        if found.top in IMPURE
+    ]
+    assert touched == []
+
+
+def test_the_pool_knows_no_http_and_no_broker():
+    known = [importers(top, "pool") for top in ("broker", "starlette", "prometheus_client", "uvicorn")]
+    assert known == [[], [], [], []]
+
+
+def test_the_broker_uses_only_public_names_of_the_pool():
+    public = {package: tree.public_names(package) for package in ("pool", "pool.local")}
+    misuses = [
+        f"{tree.shown(path)}:{found.line} takes {found.name} from {found.module}"
+        for path in tree.python_files("broker")
+        for found in tree.imports(path)
+        if found.top == "pool" and found.name not in public.get(found.module, ())
+    ]
+    assert misuses == []
+
+
+def test_only_the_broker_imports_starlette():
+    assert importers("starlette", "pool", RUNTIME) == []
+
+
+def test_only_the_kubernetes_backend_imports_its_client():
+    users = importers("kubernetes_asyncio", "broker", "pool", RUNTIME)
+    assert [user for user in users if not user.startswith("pool/kube/")] == []
+
+
+def environment_uses(path: Path) -> Iterator[tuple[int, bool]]:
+    """Yield the line of each use of the process's environment, and whether that use only writes."""
+    parents = {child: node for node in ast.walk(tree.parsed(path)) for child in ast.iter_child_nodes(node)}
+    for node in ast.walk(tree.parsed(path)):
+        if isinstance(node, ast.Attribute) and node.attr in READS_ENVIRONMENT and ast.unparse(node.value) == "os":
+            yield node.lineno, _only_writes(parents[node])
+    for found in tree.imports(path):
+        if found.module == "os" and found.name in READS_ENVIRONMENT:
+            yield found.line, False
+
+
+def _only_writes(parent: ast.AST) -> bool:
+    if isinstance(parent, ast.Subscript):
+        return isinstance(parent.ctx, ast.Store | ast.Del)
+    return isinstance(parent, ast.Attribute) and parent.attr in WRITES_ENVIRONMENT
+
+
+def test_only_the_settings_read_the_environment():
+    # Within a sandbox the environment is a thing to be made, never a source: its processes may write their own.
+    within = (f"{RUNTIME}/", f"{LAUNCHER}/")
+    readers = [
+        f"{tree.shown(path)}:{line}"
+        for path in tree.python_files("broker", "pool", RUNTIME)
+        for line, only_writes in environment_uses(path)
+        if tree.shown(path) != "broker/settings.py" and not (only_writes and tree.shown(path).startswith(within))
+    ]
+    assert readers == []
