@@ -70,7 +70,8 @@ def create_app(service: Service) -> ASGIApp:
 @asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     async with anyio.create_task_group() as group:
-        group.start_soon(sweep_forever, app.state.service.store)
+        service: Service = app.state.service
+        group.start_soon(sweep_forever, service.store, service.metrics.file)
         yield
         group.cancel_scope.cancel()
 
@@ -96,7 +97,8 @@ async def _on_error(_request: Request, error: Exception) -> Response:
 
 async def _on_http_exception(_request: Request, error: Exception) -> Response:
     """What the router says: no such path, not that method."""
-    assert isinstance(error, HTTPException)
+    if not isinstance(error, HTTPException):
+        raise error
     body = {"detail": error.detail, "code": "http", "retryable": False}
     return Response(
         msgspec.json.encode(body), status_code=error.status_code, headers=error.headers, media_type="application/json"

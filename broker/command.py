@@ -59,7 +59,9 @@ def _sentences(command: Callable[..., int]) -> Callable[..., None]:
 
 def _say(error: BaseException) -> int:
     known = isinstance(error, SettingsError | PoolError | SandboxError | ProtocolError | OSError)
-    text = str(error) if known else f"an error of its own, please report it: {type(error).__name__} at {places(error)[-1]}"
+    text = (
+        str(error) if known else f"an error of its own, please report it: {type(error).__name__} at {places(error)[-1]}"
+    )
     click.echo(f"code-interpreter: {text}", err=True)
     return REFUSED if isinstance(error, SettingsError) else NOT_RUN
 

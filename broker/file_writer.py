@@ -53,7 +53,7 @@ class FileWriter:
                 return  # The sweep finds it: data without metadata.
 
     async def _remove(self) -> None:
-        # Closing first: a bucket keeps the parts of an upload that is neither completed nor aborted, unseen and paid for.
+        # Closing first: a bucket keeps the parts of an upload that was never completed, unseen and paid for.
         if not self._closed:
             await self.close()
         with our_errors():

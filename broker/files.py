@@ -159,7 +159,7 @@ class FileStore:
         after = self.stored_bytes + self.writing_bytes + size_bytes
         if size_bytes > 0 and 0 < self.quota_bytes < after:
             raise StorageFull(
-                f"Stored files would take {after} bytes, at most {self.quota_bytes}; delete some, or wait until they expire."
+                f"Stored files would take {after} bytes, at most {self.quota_bytes}; delete some or let them expire."
             )
         self.writing_bytes += size_bytes
 

@@ -1,4 +1,4 @@
-"""Logs: events with fields, on stderr. Never a program, its output, a file's content or an error's quotation of them."""
+"""Logs: events with fields, on stderr. Never a program, its output, a file, or an error that quotes them."""
 
 from __future__ import annotations
 

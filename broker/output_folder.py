@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -42,7 +43,7 @@ class OutputFolder:
         self._file = os.open(self._partial, _NEW_FILE, 0o644, dir_fd=self._folder)
 
     def _below(self, folders: list[str]) -> int:
-        """A descriptor of the folder, made where needed; each step by its parent's descriptor, so no link can come between."""
+        """A descriptor of the folder, made where needed; each step by its parent's, so no link can come between."""
         current = os.dup(self._root)
         for name in folders:
             try:
@@ -68,10 +69,8 @@ class OutputFolder:
 
 
 def _step(parent: int, name: str) -> int:
-    try:
+    with suppress(FileExistsError):
         os.mkdir(name, 0o755, dir_fd=parent)
-    except FileExistsError:
-        pass
     return os.open(name, _FOLDER, dir_fd=parent)
 
 

@@ -84,13 +84,12 @@ class TerminalSink:
 async def run(settings: Settings, backend: Backend, program: Program, output: Path | None, as_json: bool) -> Outcome:
     """Raises what the pool raises."""
     sink = TerminalSink(None if output is None else OutputFolder(output), hold=as_json)
-    # Nothing is preloaded and nothing is kept warm: one sandbox, and one in reserve while it runs is one too many.
     only_one = PoolSettings(size=1, max_in_flight=1, queue=1, surge=1, start_seconds=START_SECONDS, drain_seconds=0.1)
-    async with SandboxPool(only_one, settings.limits, backend) as pool:
-        async with pool.lease(deadline=anyio.current_time() + START_SECONDS) as lease:
-            deadline = anyio.current_time() + program.timeout_ms / 1000 + BESIDE_SECONDS
-            outcome = await lease.run(program, [], sink, deadline)
-            isolation = lease.isolation.level
+    start_by = anyio.current_time() + START_SECONDS
+    async with SandboxPool(only_one, settings.limits, backend) as pool, pool.lease(deadline=start_by) as lease:
+        deadline = anyio.current_time() + program.timeout_ms / 1000 + BESIDE_SECONDS
+        outcome = await lease.run(program, [], sink, deadline)
+        isolation = lease.isolation.level
     if as_json:
         click.echo(_report(outcome, sink.taken, isolation))
     else:

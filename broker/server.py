@@ -30,11 +30,13 @@ KEEP_ALIVE_SECONDS = 75
 _CLOSE_SECONDS = 1
 _POLL_SECONDS = 0.05
 
+_EXAMPLE = """-H 'Content-Type: application/json' -d '{"code": "print(6 * 7)"}'"""
+
 Say = Callable[[str], None]
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its own handling of signals: that one raises them again when it is done, in the middle of ours."""
+    """uvicorn without its handling of signals: that one raises them again when it is done, in the middle of ours."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -97,9 +99,9 @@ def url_of(listener: socket.socket) -> str:
 
 async def _announce(url: str, service: Service, say: Say) -> None:
     say(f"Serving {url} (isolation: {service.isolation.level}); starting {service.settings.size} sandboxes …")
-    while not service.pool.snapshot().has_been_warm:
+    while not service.pool.snapshot().has_been_warm:  # noqa: ASYNC110  # once, at the start
         await anyio.sleep(_POLL_SECONDS)
-    say(f"""Ready. Try:\n  curl -s {url}/v1/execute -H 'Content-Type: application/json' -d '{{"code": "print(6 * 7)"}}'""")
+    say(f"Ready. Try:\n  curl -s {url}/v1/execute {_EXAMPLE}")
 
 
 async def _end_on_signal(
@@ -108,7 +110,7 @@ async def _end_on_signal(
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
         await anext(signals)
-        service.draining = True
+        service.drain()
         async with anyio.create_task_group() as group:
             group.start_soon(_end_when_idle, server, service)
             await anext(signals)
@@ -117,6 +119,5 @@ async def _end_on_signal(
 
 async def _end_when_idle(server: Server, service: Service) -> None:
     with anyio.move_on_after(service.settings.grace_seconds):
-        while service.active:
-            await anyio.sleep(_POLL_SECONDS)
+        await service.drained()
     server.should_exit = True

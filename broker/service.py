@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import anyio
 from starlette.requests import Request
 
 from broker.files import FileStore
@@ -33,6 +34,7 @@ class Service:
         """Set on SIGTERM: what runs may end, nothing new begins."""
         self.active = 0
         """Requests for a run under way; SIGTERM waits for them."""
+        self._idle = anyio.Event()
 
     @contextmanager
     def request(self, operation: str) -> Iterator[None]:
@@ -45,9 +47,20 @@ class Service:
             raise
         finally:
             self.active -= 1
+            if self.draining and not self.active:
+                self._idle.set()
+
+    def drain(self) -> None:
+        """Nothing new begins from here on."""
+        self.draining = True
+        if not self.active:
+            self._idle.set()
+
+    async def drained(self) -> None:
+        """What was running when `drain` was called has ended."""
+        await self._idle.wait()
 
 
 def service_of(request: Request) -> Service:
-    service = request.app.state.service
-    assert isinstance(service, Service)
+    service: Service = request.app.state.service
     return service

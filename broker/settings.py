@@ -21,173 +21,148 @@ from broker.setting_values import SettingsError, nearest_name, parse
 from pool import PoolSettings, RunLimits
 
 PREFIX = "BROKER_"
-ONYX = frozenset(
-    "HOST PORT LOG_LEVEL LOG_FORMAT EXECUTOR_BACKEND MAX_EXEC_TIMEOUT_MS MAX_OUTPUT_BYTES MEMORY_LIMIT_MB FILE_TTL_SEC"
-    " MAX_FILE_SIZE_MB FILE_STORAGE_DIR MAX_CONCURRENT_EXECUTIONS EXECUTION_QUEUE_TIMEOUT_SEC".split()
-)
+_ONYX = """
+    HOST PORT LOG_LEVEL LOG_FORMAT EXECUTOR_BACKEND MAX_EXEC_TIMEOUT_MS MAX_OUTPUT_BYTES MEMORY_LIMIT_MB FILE_TTL_SEC
+    MAX_FILE_SIZE_MB FILE_STORAGE_DIR MAX_CONCURRENT_EXECUTIONS EXECUTION_QUEUE_TIMEOUT_SEC
+"""
+ONYX = frozenset(_ONYX.split())
 STORE_SCHEMES = ("s3", "gs", "az")
 MIB = 2**20
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _about(text: str, *, ge: float | None = None, le: float | None = None) -> Meta:
+def about(text: str, *, ge: float | None = None, le: float | None = None) -> Meta:
     return Meta(description=text, ge=ge, le=le)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """As the operator set them. Every description names the unit, how to switch it off, and why the default is what it is."""
+    """As the operator set them. Each text names the unit, how to switch it off, and why the default is what it is."""
 
     host: Annotated[
         str,
-        _about(
-            "Address to listen on. On a loopback address only local names and origins are answered; images set `0.0.0.0`."
-        ),
+        about("Address to listen on. A loopback address answers only local names and origins; images set `0.0.0.0`."),
     ] = "127.0.0.1"
-    port: Annotated[int, _about("TCP port; 0 takes a free one and prints it.", ge=0, le=65535)] = 8000
+    port: Annotated[int, about("TCP port; 0 takes a free one and prints it.", ge=0, le=65535)] = 8000
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        _about("What is logged. `debug` adds `/health`, `/ready` and `/metrics`."),
+        about("What is logged; `debug` adds `/health`, `/ready` and `/metrics`."),
     ] = "info"
     log_format: Annotated[
         Literal["auto", "json", "plain"],
-        _about("`json` for collectors, `plain` for people; `auto` is plain on a terminal and JSON elsewhere."),
+        about("`json` for collectors, `plain` for people; `auto` is plain on a terminal and JSON elsewhere."),
     ] = "auto"
     executor_backend: Annotated[
-        Literal["local"],
-        _about("Where sandboxes live. `local`: namespaced processes on this machine."),
+        Literal["local"], about("Where sandboxes live. `local`: namespaced processes on this machine.")
     ] = "local"
     max_exec_timeout_ms: Annotated[
-        int,
-        _about(
-            "Milliseconds; a request that asks for more is refused. Onyx always asks for 60 000, so less breaks it.",
-            ge=1,
-        ),
+        int, about("Milliseconds; a request for more is refused. Onyx always asks for 60 000: less breaks it.", ge=1)
     ] = 60_000
     max_output_bytes: Annotated[
         int,
-        _about(
-            "Bytes kept of stdout and of stderr; the rest is dropped and the program goes on."
-            " A batch answer holds twice this in memory.",
+        about(
+            "Bytes kept of stdout, and of stderr; the rest is dropped and the program goes on."
+            " A batch answer holds both in memory.",
             ge=1024,
             le=32 * MIB,
         ),
     ] = 1_000_000
     memory_limit_mb: Annotated[
-        int,
-        _about("MiB a program may use, its files not counted. 256 runs pandas on files of some ten megabytes.", ge=16),
+        int, about("MiB a program may use, beside its files. 256 is enough for pandas on some ten megabytes.", ge=16)
     ] = 256
     file_ttl_sec: Annotated[
         int,
-        _about(
-            "Seconds until a stored file is gone. Clients never delete their inputs and reuse them for minutes.", ge=1
-        ),
+        about("Seconds until a stored file is gone. Clients never delete inputs, and reuse them for minutes.", ge=1),
     ] = 3600
     max_file_size_mb: Annotated[
         int,
-        _about("MiB of one uploaded file, and of one that a program writes. Onyx sends at most 100 MiB a call.", ge=1),
+        about("MiB of one upload, and of one file that a program writes. Onyx sends at most 100 MiB a call.", ge=1),
     ] = 100
     file_storage_dir: Annotated[
-        str,
-        _about("Folder for files; made with mode 0700. Unused when `BROKER_FILE_STORAGE_URL` is set."),
+        str, about("Folder for files, made with mode 0700. Unused when `BROKER_FILE_STORAGE_URL` is set.")
     ] = str(Path(tempfile.gettempdir()) / f"code-interpreter-files-{os.getuid()}")
     max_concurrent_executions: Annotated[
-        int | None,
-        _about("Onyx's name for `BROKER_MAX_IN_FLIGHT`; both set must be equal.", ge=1),
+        int | None, about("Onyx's name for `BROKER_MAX_IN_FLIGHT`; both set must be equal.", ge=1)
     ] = None
     execution_queue_timeout_sec: Annotated[
-        float,
-        _about("Seconds a request waits for a sandbox before it is answered 503. 0 never waits.", ge=0, le=600),
+        float, about("Seconds a request waits for a sandbox before it is answered 503. 0 never waits.", ge=0, le=600)
     ] = 8.0
 
     pool_size: Annotated[
         int | None,
-        _about("Sandboxes kept warm, about 6 MiB each. Unset: twice the cores, at most 8.", ge=1, le=10_000),
+        about("Sandboxes kept warm, about 6 MiB each. Unset: twice the cores, at most 8.", ge=1, le=10_000),
     ] = None
     max_in_flight: Annotated[
         int | None,
-        _about("Programs running at once. Unset: 8 × `BROKER_POOL_SIZE`, at least 64.", ge=1, le=10_000),
+        about("Programs running at once. Unset: 8 for each of the pool's size, at least 64.", ge=1, le=10_000),
     ] = None
     queue: Annotated[
         int,
-        _about("Requests that may wait for a sandbox; one more is answered 429. 0 refuses at once.", ge=0, le=100_000),
+        about("Requests that may wait for a sandbox; one more is answered 429. 0 refuses at once.", ge=0, le=100_000),
     ] = 256
     overhead_seconds: Annotated[
         float | None,
-        _about(
-            "Seconds that queue, staging and collection share beside `timeout_ms`. Unset: the queue timeout and 1:"
-            " the longest default run answers within the 70 s that clients wait.",
+        about(
+            "Seconds that queue, staging and collection share beside `timeout_ms`. Unset: the queue timeout and 1,"
+            " so that the longest default run answers within the 70 s that clients wait.",
             ge=1,
         ),
     ] = None
     grace_seconds: Annotated[
         float,
-        _about(
-            "Seconds that running programs get after SIGTERM. The default outlasts the longest default run; 0 ends them.",
-            ge=0,
+        about(
+            "Seconds that running programs get after SIGTERM; 0 ends them. 70 outlasts the longest default run.", ge=0
         ),
     ] = 70.0
     max_runs_per_sandbox: Annotated[
-        int,
-        _about(
-            "Programs a sandbox runs before it is replaced. Only 1 so far: a sandbox is never used twice.", ge=1, le=1
-        ),
+        int, about("Programs a sandbox runs before it is replaced. Only 1 so far: none is ever used twice.", ge=1, le=1)
     ] = 1
     reuse_scope: Annotated[
         Literal["tenant", "any"],
-        _about("Whose programs may share a sandbox once reuse exists. No effect at 1 run a sandbox."),
+        about("Whose programs may share a sandbox once there is reuse. No effect at 1 run a sandbox."),
     ] = "tenant"
     preload: Annotated[
         tuple[str, ...],
-        _about(
-            "Modules imported before a request comes, by comma; `none` for none. Each costs start time and memory once."
+        about(
+            "Modules imported before a request comes, by comma; `none` for none. Each costs memory once, not per run."
         ),
     ] = ("numpy", "pandas", "matplotlib")
     programs: Annotated[
-        str | None,
-        _about(
-            "Virtual environment that programs import from. Unset: `.programs` beside the source, which `make run` builds."
-        ),
+        str | None, about("Virtual environment that programs import from. Unset: `.programs` beside the source.")
     ] = None
     workspace_mb: Annotated[
-        int, _about("MiB of files in `/workspace`. They are memory of the machine while a run lasts.", ge=1)
+        int, about("MiB of files in `/workspace`, which are memory of the machine while a run lasts.", ge=1)
     ] = 100
-    tmp_mb: Annotated[int, _about("MiB of files in `/tmp`, beside the workspace.", ge=1)] = 64
+    tmp_mb: Annotated[int, about("MiB of files in `/tmp`, beside the workspace.", ge=1)] = 64
     processes: Annotated[
         int,
-        _about("Processes and threads of one program. 256 lets thread pools be and ends fork bombs.", ge=1, le=100_000),
+        about("Processes and threads of one program. 256 lets thread pools be, and ends fork bombs.", ge=1, le=100_000),
     ] = 256
-    open_files: Annotated[int, _about("Open files of one process; 1024 is what Linux gives.", ge=16, le=1_000_000)] = (
+    open_files: Annotated[int, about("Open files of one process; 1024 is what Linux gives.", ge=16, le=1_000_000)] = (
         1024
     )
     allow_no_isolation: Annotated[
         bool,
-        _about(
-            "`true` serves where the protections are missing that `doctor` calls needed: programs then run as an ordinary"
-            " process of this user and can do what it can. For machines that run only your own programs."
+        about(
+            "`true` serves although protections are missing that `doctor` calls needed: a program can then do whatever"
+            " this user can. For machines that run only your own programs."
         ),
     ] = False
     file_quota_mb: Annotated[
-        int,
-        _about("MiB of all stored files together; an upload beyond is answered 507. 0 switches the quota off.", ge=0),
+        int, about("MiB of all stored files; an upload beyond is answered 507. 0 switches the quota off.", ge=0)
     ] = 10_240
     file_storage_url: Annotated[
         str | None,
-        _about(
-            "`s3://bucket/prefix`, `gs://bucket/prefix` or `az://account/container/prefix` in place of a folder; credentials"
-            " come from the provider's own variables. Needed for more than one replica."
+        about(
+            "`s3://bucket/prefix`, `gs://bucket/prefix` or `az://account/container/prefix` in place of a folder."
+            " Credentials come from the provider's own variables. Needed for more than one replica."
         ),
     ] = None
     cors_origins: Annotated[
-        tuple[str, ...],
-        _about(
-            "Web origins that may call from a browser, by comma; `*` for all. Unset: none, since agents are no browsers."
-        ),
+        tuple[str, ...], about("Web origins that may call from a browser, by comma; `*` for all. Unset: none.")
     ] = ()
     allowed_hosts: Annotated[
         tuple[str, ...],
-        _about(
-            "Further `Host` names to answer to, by comma. Unset on a non-loopback address: any, as a cluster's names vary."
-        ),
+        about("Further `Host` names to answer to, by comma. Unset: local names on a loopback address, elsewhere any."),
     ] = ()
 
     @property
@@ -270,8 +245,8 @@ def _consistent(settings: Settings) -> Settings:
     queue = settings.execution_queue_timeout_sec
     if settings.shared_seconds <= queue:
         raise SettingsError(
-            f"BROKER_OVERHEAD_SECONDS={settings.shared_seconds:g} must be more than EXECUTION_QUEUE_TIMEOUT_SEC={queue:g},"
-            f" or a program that waited could not be staged; the nearest good value is {queue + 1:g}."
+            f"BROKER_OVERHEAD_SECONDS={settings.shared_seconds:g} must be more than EXECUTION_QUEUE_TIMEOUT_SEC="
+            f"{queue:g}, or a program that waited could not be staged; the nearest good value is {queue + 1:g}."
         )
     _check_store_url(settings.file_storage_url)
     return settings

@@ -18,7 +18,7 @@ def markdown() -> str:
 def _default(name: str) -> str:
     value = FIELDS[name].default
     if value is None or value == ():
-        return "–"
+        return "unset"
     if name == "file_storage_dir":
         # The one default that differs from machine to machine.
         return "`/tmp/code-interpreter-files-<uid>`"
@@ -35,8 +35,8 @@ def _spelled(value: object) -> str:
 
 def _description(name: str) -> str:
     info = msgspec.inspect.type_info(FIELDS[name].type)
-    assert isinstance(info, msgspec.inspect.Metadata)
-    return str((info.extra_json_schema or {})["description"])
+    schema = info.extra_json_schema if isinstance(info, msgspec.inspect.Metadata) else None
+    return str((schema or {})["description"])
 
 
 def between_markers(readme: str) -> str:

@@ -45,8 +45,10 @@ class EventSender:
 
     def __init__(self, send: Send) -> None:
         self._send = send
+        self.begun = False
 
     async def begin(self, headers: list[tuple[bytes, bytes]]) -> None:
+        self.begun = True
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._body(PING)
 
@@ -107,7 +109,13 @@ class ExecutionStream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._service.request("execute_stream"):
             admitted = await admit(self._request, self._service)
-            await while_connected(partial(self._serve, admitted, EventSender(send)), receive)
+            events = EventSender(send)
+            try:
+                await while_connected(partial(self._serve, admitted, events), receive)
+            except errors.ClientGone:
+                # With the headers out there is nobody to tell, and nothing to tell it with.
+                if not events.begun:
+                    raise
 
     async def _serve(self, admitted: Admitted, events: EventSender) -> None:
         async with ReturnedFiles(self._service.store) as files:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -9,7 +10,7 @@ import anyio.to_thread
 import structlog
 
 from broker.errors import BrokerError
-from broker.files import FileStore
+from broker.files import FileStore, Metadata
 
 _log = structlog.get_logger()
 
@@ -21,18 +22,20 @@ ORPHAN_SECONDS = 600.0
 READ_GRACE_SECONDS = 30.0
 
 
-async def sweep_forever(store: FileStore) -> None:
+async def sweep_forever(store: FileStore, count: Callable[[str, int], None]) -> None:
+    """`count` is told of every file whose time was up."""
     interval_seconds = min(MAX_INTERVAL_SECONDS, max(1.0, store.ttl_seconds / 4))
     while True:
         try:
-            await sweep(store)
+            for expired in await sweep(store):
+                count("expired", expired.size_bytes)
         except BrokerError as error:
             _log.warning("files.sweep_failed", reason=str(error))
         await anyio.sleep(interval_seconds)
 
 
-async def sweep(store: FileStore) -> int:
-    """Remove what is too old, and count what is left. Returns how many files were removed."""
+async def sweep(store: FileStore) -> list[Metadata]:
+    """Remove what is too old, and add up what is left. Returns the files whose time was up."""
     stored_before = store.stored_bytes
     data = {file_id: each async for file_id, each in store.objects("data")}
     known = await store.all_metadata([file_id async for file_id, _ in store.objects("meta")])
@@ -47,7 +50,7 @@ async def sweep(store: FileStore) -> int:
     # What came while this looked is counted on top: rather too much than too little, until the next sweep.
     store.stored_bytes = kept_bytes + max(0, store.stored_bytes - stored_before)
     await _remove_half_written(store.storage.folder, lost_before)
-    return len(expired)
+    return [known[file_id] for file_id in expired]
 
 
 async def _remove_half_written(folder: Path | None, before: float) -> None:

@@ -9,6 +9,7 @@ cannot be had the others are used, and `Groups.missing` names it.
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pool.errors import SandboxStartFailed
 from pool.local import cgroup_names as names
 from pool.local.cgroup_delegation import Delegation, enable
 from pool.local.cgroup_limits import LINES, QUOTA_FILES
+from pool.local.cgroup_threshold import THREADS, Threshold
 from pool.local.cgroup_tree import CONTROLLERS, Hierarchy, usable
 from pool.settings import RunLimits
 

@@ -13,6 +13,7 @@ import errno
 import functools
 import gc
 import io
+import itertools
 import os
 import signal
 import sys
@@ -132,6 +133,7 @@ _doorsteps: List[object] = []
 
 
 def _start(program: Program) -> object:
+    _modules_at_start[0] = len(sys.modules)
     sys.stderr = _doorsteps.pop()  # type: ignore[assignment]  # the stream that was put there above
     end = compile("finish(None)", "<end of program>", "exec")
     spaces = [program.namespace] * len(program.codes) + [{"finish": functools.partial(finish, program)}]
@@ -290,10 +292,18 @@ def _bury(namespace: Dict[str, object]) -> None:
 
 
 def _own_modules() -> List[types.ModuleType]:
-    """Modules that came from the workspace, latest first; a library's need no burial."""
-    modules = [module for module in list(sys.modules.values()) if isinstance(module, types.ModuleType)]
+    """Modules that came from the workspace, latest first; a library's need no burial.
+
+    Only those imported since the fork are looked at: touching each of the zygote's 1 500 modules copies
+    the page that it is on, 3 ms in all.
+    """
+    latest = itertools.islice(reversed(sys.modules.values()), len(sys.modules) - _modules_at_start[0])
+    modules = [module for module in latest if isinstance(module, types.ModuleType)]
     own = [module for module in modules if str(module.__dict__.get("__file__")).startswith(WORKSPACE + "/")]
-    return [module for module in reversed(own) if module.__dict__.get("__file__") != PATH]
+    return [module for module in own if module.__dict__.get("__file__") != PATH]
+
+
+_modules_at_start = [0]
 
 
 def _clear(namespace: Dict[str, object]) -> None:

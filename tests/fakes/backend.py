@@ -15,7 +15,9 @@ Start = Callable[[], FakeSupervisor]
 
 
 class FakeSandbox:
-    def __init__(self, name: str, supervisor: FakeSupervisor, backend: FakeBackend, on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, supervisor: FakeSupervisor, backend: FakeBackend, on_lost: Callable[[], None]
+    ) -> None:
         self.name = name
         self.supervisor = supervisor
         self.channel: FakeChannel = supervisor.channel

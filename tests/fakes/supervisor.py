@@ -49,6 +49,10 @@ class FakeChannel:
 
     def __init__(self, hear: Callable[[bytes], None]) -> None:
         self.sent: list[bytes] = []
+        self.is_full = False
+        """Then a send waits for ever."""
+        self.endless: Callable[[], bytes] | None = None
+        """Then a receive never waits, and never ends."""
         self._hear = hear
         self._said: list[bytes] = []
         self._arrived = anyio.Event()
@@ -58,10 +62,14 @@ class FakeChannel:
         await anyio.lowlevel.checkpoint()
         if self._ended:
             raise SandboxLost("the stream has ended")
+        if self.is_full:
+            await anyio.sleep_forever()
         self.sent.append(data)
         self._hear(data)
 
     async def receive(self) -> bytes:
+        if self.endless:
+            return self.endless()
         await anyio.lowlevel.checkpoint()
         while not self._said:
             if self._ended:

@@ -120,7 +120,12 @@ def test_the_machine_finds_a_planted_bug(planted, verdict):
         ledger_class = planted
 
     search = settings(
-        max_examples=400, stateful_step_count=60, deadline=None, database=None, phases=[Phase.generate], derandomize=True
+        max_examples=400,
+        stateful_step_count=60,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        derandomize=True,
     )
     with pytest.raises(AssertionError) as found:
         run_state_machine_as_test(Machine, settings=search)

@@ -1,0 +1,53 @@
+"""Has the kernel say when the memory charged to a v1 cgroup crosses a mark. v2 has nothing like it.
+
+Registering a mark waits for a grace period of the kernel's RCU, 13 to 23 ms of sleep: threads do it, and
+the supervisor polls until it is told, by the first event, that the kernel watches.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+THREADS = 4
+"""They sleep. One registers some 60 marks a second, and only folders that are new need one."""
+
+
+class Threshold:
+    """One cgroup's mark. The count of `event` is 1 once the kernel watches, and more when the mark was crossed."""
+
+    def __init__(self, folder: str, mark_bytes: int) -> None:
+        self.event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._folder, self._mark_bytes = folder, mark_bytes
+        self._registered: Future[None] | None = None
+
+    def register(self, threads: ThreadPoolExecutor) -> None:
+        self._registered = threads.submit(self._register)
+
+    def _register(self) -> None:
+        usage = Path(self._folder, "memory.usage_in_bytes")
+        with usage.open() as file:
+            words = f"{self.event} {file.fileno()} {self._mark_bytes}"
+            Path(self._folder, "cgroup.event_control").write_text(words)
+        # Crossed before the kernel watched, it would never be told.
+        os.eventfd_write(self.event, 1 if int(usage.read_text()) < self._mark_bytes else 2)
+
+    def renew(self) -> None:
+        """For the next sandbox: forget that the mark was crossed."""
+        if self._registered is None or not self._registered.done() or self._registered.exception():
+            return
+        with suppress(BlockingIOError):
+            os.eventfd_read(self.event)
+        os.eventfd_write(self.event, 1)
+
+    def close(self) -> None:
+        """Close it, after a thread that may still use its number."""
+        event, self.event = self.event, -1
+        if event < 0:
+            return
+        if self._registered is None:
+            os.close(event)
+        else:
+            self._registered.add_done_callback(lambda _: os.close(event))

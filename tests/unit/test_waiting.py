@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pool.waiting import WaiterId, Waiting
+
+
+def filled(*callers: str) -> Waiting:
+    waiting = Waiting()
+    for serial, caller in enumerate(callers):
+        waiting.add(WaiterId(serial), caller)
+    return waiting
+
+
+def served(waiting: Waiting) -> list[int]:
+    return [waiting.next() for _ in range(len(waiting))]
+
+
+def test_one_caller_is_served_in_order():
+    assert served(filled("a", "a", "a")) == [0, 1, 2]
+
+
+def test_callers_take_turns():
+    assert served(filled("a", "a", "a", "b", "c", "b")) == [0, 3, 4, 1, 5, 2]
+
+
+def test_a_newcomer_waits_one_turn_behind_a_crowd():
+    waiting = filled(*["crowd"] * 100, "newcomer")
+    assert waiting.ahead_of("another") == 2
+    assert [waiting.next(), waiting.next()] == [0, 100]
+
+
+def test_ahead_of_is_what_then_happens():
+    for callers in ["", "a", "ab", "aab", "aaabbc", "abcabcabc", "bbbbb"]:
+        waiting = filled(*callers)
+        ahead = waiting.ahead_of("a")
+        waiting.add(WaiterId(99), "a")
+        assert abs(served(waiting).index(99) - ahead) <= max(0, len(set(callers)) - 1), callers
+
+
+def test_who_gives_up_is_taken_out_once():
+    waiting = filled("a", "b", "a")
+    assert waiting.remove(WaiterId(0))
+    assert not waiting.remove(WaiterId(0))
+    assert WaiterId(0) not in waiting
+    assert WaiterId(2) in waiting
+    assert served(waiting) == [2, 1]
+
+
+def test_clear_returns_everybody():
+    waiting = filled("a", "b", "a")
+    assert sorted(waiting.clear()) == [0, 1, 2]
+    assert len(waiting) == 0
