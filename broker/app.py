@@ -95,6 +95,11 @@ async def _on_error(_request: Request, error: Exception) -> Response:
     return error_response(error)
 
 
+async def _on_surprise(_request: Request, error: Exception) -> Response:
+    """Starlette raises it again, to `Edge`, which logs it."""
+    return error_response(error)
+
+
 async def _on_http_exception(_request: Request, error: Exception) -> Response:
     """What the router says: no such path, not that method."""
     if not isinstance(error, HTTPException):
@@ -111,5 +116,5 @@ _HANDLERS = {
     PoolError: _on_error,
     SandboxError: _on_error,
     ProtocolError: _on_error,
-    Exception: _on_error,
+    Exception: _on_surprise,
 }

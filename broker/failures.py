@@ -20,7 +20,9 @@ def bare(error: BaseException) -> BaseException:
 def log_failure(error: Exception) -> None:
     """Where it happened and what kind it is. Not what it says: that may quote a program or its output."""
     kind = kind_of(type(error))
-    if kind.status >= 500:
+    if kind.retryable:
+        _log.warning("request.refused", error=type(error).__name__, code=kind.code)
+    elif kind.status >= 500:
         _log.error("request.failed", error=type(error).__name__, code=kind.code, at=places(error))
 
 

@@ -51,6 +51,8 @@ class FileStore:
         self.stored_bytes = 0
         """As the last sweep counted, and what came and went since."""
         self.writing_bytes = 0
+        self._seen: dict[str, Metadata] = {}
+        """Metadata never changes, so listing and sweeping read each once; requests ask the storage."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -128,8 +130,10 @@ class FileStore:
         return sorted(current, key=lambda each: (each.upload_time, each.file_id))
 
     async def all_metadata(self, file_ids: list[str]) -> dict[str, Metadata]:
-        found: dict[str, Metadata] = {}
-        remaining = iter(file_ids)  # Shared: each reader takes the next one that nobody has taken.
+        found = {file_id: self._seen[file_id] for file_id in file_ids if file_id in self._seen}
+        remaining = iter(
+            [file_id for file_id in file_ids if file_id not in found]
+        )  # Shared: each reader takes the next one that nobody has taken.
 
         async def read_some() -> None:
             for file_id in remaining:
@@ -141,6 +145,7 @@ class FileStore:
         async with anyio.create_task_group() as group:
             for _ in range(min(LISTING_CONCURRENCY, len(file_ids))):
                 group.start_soon(read_some)
+        self._seen = found
         return found
 
     async def objects(self, folder: str) -> AsyncIterator[tuple[str, obstore.ObjectMeta]]:

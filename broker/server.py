@@ -68,7 +68,7 @@ def open_store(settings: Settings) -> FileStore:
 
 async def serve_on(listener: socket.socket, service: Service, say: Say) -> None:
     """Serve on a bound socket until a signal, within a pool that is open."""
-    server = Server(_config(service))
+    server = Server(config(service))
     async with anyio.create_task_group() as group:
         await group.start(_end_on_signal, server, service)
         group.start_soon(_announce, url_of(listener), service, say)
@@ -76,7 +76,7 @@ async def serve_on(listener: socket.socket, service: Service, say: Say) -> None:
         group.cancel_scope.cancel()
 
 
-def _config(service: Service) -> uvicorn.Config:
+def config(service: Service) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(service),
         http=Connection,

@@ -62,6 +62,8 @@ class SandboxPool:
         self.jitter = random.SystemRandom().random
         self._runs = 0
         self._opened_at = 0.0
+        self._grace_seconds = 0.0
+        """For programs that run when the pool closes; none when it is closed by an error."""
         self._tasks: TaskGroup | None = None
         self._emptied = anyio.Event()
         self._open = self._own_tasks()
@@ -80,8 +82,10 @@ class SandboxPool:
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        return await self._open.__aexit__(kind, error, traceback)
+    ) -> None:
+        # The error is not handed in: it would come out wrapped in the task group's ExceptionGroup.
+        self._grace_seconds = 0.0 if kind else self.settings.drain_seconds
+        await self._open.__aexit__(None, None, None)
 
     @asynccontextmanager
     async def lease(self, *, deadline: float, caller: str = "") -> AsyncIterator[Lease]:
@@ -221,15 +225,13 @@ class SandboxPool:
             self._opened_at = now = anyio.current_time()
             self._ledger.generation = self.backend.generation()
             self._act(self._ledger.settle(now))
-            try:
-                yield
-            finally:
-                await self._drain(self._tasks)
+            yield
+            await self._drain(self._tasks)
 
     async def _drain(self, tasks: TaskGroup) -> None:
         """Nothing new; what runs may end until the deadline, is cut then, and in the end abandoned to the backend."""
         self._close(cut=False)
-        with anyio.move_on_after(self.settings.drain_seconds):
+        with anyio.move_on_after(self._grace_seconds):
             await self._emptied.wait()
         self._close(cut=True)
         with anyio.move_on_after(DESTROY_SECONDS):

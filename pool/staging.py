@@ -6,7 +6,8 @@ raises `UnicodeEncodeError` or `WireError`: the broker should not have let it in
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing, asynccontextmanager
 
 from pool.program import Program, StagedFile
 from sandbox_runtime import wire
@@ -26,20 +27,25 @@ def of_program(program: Program) -> Iterator[wire.Stage]:
         yield from of_text("stdin", program.stdin)
 
 
-async def of_files(files: Iterable[StagedFile]) -> AsyncIterator[wire.Stage]:
+async def of_files(files: Iterable[StagedFile]) -> AsyncGenerator[wire.Stage, None]:
+    """Must be closed: what it reads from (a file, a download) is open until then."""
     for file in files:
-        pieces = file.read()
-        try:
-            async for data, last in _even(pieces):
+        async with _closing(file.read()) as pieces, aclosing(_even(pieces)) as chunks:
+            async for data, last in chunks:
                 yield wire.Stage(target="file", path=file.path, data=data, last=last)
-        finally:
-            # `async for` leaves a generator open when its body is cancelled; what it holds (a file, a
-            # download) would stay open until the garbage collector comes by.
-            if hasattr(pieces, "aclose"):
-                await pieces.aclose()
 
 
-async def _even(pieces: AsyncIterator[bytes]) -> AsyncIterator[tuple[bytes, bool]]:
+@asynccontextmanager
+async def _closing(pieces: AsyncIterator[bytes]) -> AsyncGenerator[AsyncIterator[bytes], None]:
+    """`async for` leaves a generator open when its body is cancelled. Not every iterator is a generator, though."""
+    try:
+        yield pieces
+    finally:
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()
+
+
+async def _even(pieces: AsyncIterator[bytes]) -> AsyncGenerator[tuple[bytes, bool], None]:
     """Cut pieces of any size into chunks of the wire's; only the last is marked, and it may be empty."""
     held = bytearray()
     async for piece in pieces:

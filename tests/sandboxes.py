@@ -111,7 +111,11 @@ def _staged(files: Mapping[str, bytes]) -> list[StagedFile]:
 
 
 def plan(
-    *, preload: Sequence[str] = (), limits: RunLimits | None = None, left_out: Sequence[str] = (), programs: str = PROGRAMS
+    *,
+    preload: Sequence[str] = (),
+    limits: RunLimits | None = None,
+    left_out: Sequence[str] = (),
+    programs: str = PROGRAMS,
 ) -> LocalPlan:
     return LocalPlan(
         environment=find_environment(programs),
@@ -136,7 +140,8 @@ async def local_pool(local_plan: LocalPlan, settings: PoolSettings | None = None
 @contextmanager
 def sandboxes(local_plan: LocalPlan | None = None, settings: PoolSettings | None = None) -> Iterator[Sandboxes]:
     """A pool of real sandboxes for as long as the context is open."""
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(
-        local_pool(local_plan or plan(), settings)
-    ) as pool:
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(local_pool(local_plan or plan(), settings)) as pool,
+    ):
         yield Sandboxes(pool, portal)

@@ -1,8 +1,8 @@
 """The launcher as the service sees it: two sockets on which it takes orders, and a lifeline.
 
-    service --lifeline--> keeper --fork--> nursery --exec--> science template
-        \\______ control ______________________/                  /
-         \\_____ control ________________________________________/
+service --lifeline--> keeper --fork--> nursery --exec--> science template
+    \\______ control ______________________/                  /
+     \\_____ control ________________________________________/
 """
 
 from __future__ import annotations

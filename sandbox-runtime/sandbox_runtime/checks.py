@@ -7,7 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Tuple
+    from typing import Callable
 
     Check = Callable[[object], bool]
 
@@ -72,7 +72,7 @@ def numbers_by_name(value: object) -> bool:
     return type(value) is dict and len(value) <= MAX_LIST and all(map(_number_named, value.items()))
 
 
-def _number_named(pair: Tuple[object, object]) -> bool:
+def _number_named(pair: tuple[object, object]) -> bool:
     return text(64)(pair[0]) and integer(0)(pair[1])
 
 

@@ -19,7 +19,7 @@ from sandbox_runtime import descriptors, kernel, landlock, program, rlimits, sec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, List, NoReturn, Optional
+    from typing import NoReturn
 
     from sandbox_runtime.lockdown import Lockdown
 
@@ -41,7 +41,7 @@ class Order:
     __slots__ = ("request", "stdin", "stdout", "stderr", "control", "limits", "groups")
     names = ("request", "stdin", "stdout", "stderr", "control")
 
-    def __init__(self, own: List[int], limits: Dict[str, int], groups: List[int]) -> None:
+    def __init__(self, own: list[int], limits: dict[str, int], groups: list[int]) -> None:
         self.request, self.stdin, self.stdout, self.stderr, self.control = own
         self.limits = limits
         self.groups = groups
@@ -53,7 +53,7 @@ class Places:
 
     __slots__ = ("writable", "readable", "files", "environment", "python", "filter")
 
-    def __init__(self, environment: Dict[str, str], python: str, filter_program: bytes) -> None:
+    def __init__(self, environment: dict[str, str], python: str, filter_program: bytes) -> None:
         self.writable = [program.WORKSPACE, "/tmp", "/dev/shm"]  # noqa: S108  # the sandbox's own mounts
         self.readable = ["/"]
         self.files = [(path, landlock.WRITABLE_FILE) for path in ("/dev/null", "/dev/zero", "/dev/full")]
@@ -62,7 +62,7 @@ class Places:
         self.filter = filter_program
 
 
-def arm_and_wait(order: Order, places: Places, lockdown: Lockdown) -> Optional[program.Program]:
+def arm_and_wait(order: Order, places: Places, lockdown: Lockdown) -> program.Program | None:
     """Lock this process down, say so, and wait for the request. None when there is none any more."""
     try:
         _arm(order, places, lockdown)
@@ -97,7 +97,9 @@ def _lock(order: Order, places: Places, lockdown: Lockdown) -> None:
     _volunteer_for_the_oom_killer()
     lockdown.step("no_new_privileges", kernel.set_no_new_privs)
     lockdown.step("rlimits", lambda: _limit(order.limits))
-    lockdown.step("landlock", lambda: landlock.restrict(landlock.prepare(places.readable, places.writable, places.files)))
+    lockdown.step(
+        "landlock", lambda: landlock.restrict(landlock.prepare(places.readable, places.writable, places.files))
+    )
     lockdown.step("seccomp", lambda: seccomp.install(places.filter))
 
 
@@ -105,7 +107,7 @@ OUR_PROCESSES = 2
 """The zygote and the supervisor have the program's uid, and the kernel counts them with its processes."""
 
 
-def _limit(limits: Dict[str, int]) -> None:
+def _limit(limits: dict[str, int]) -> None:
     # A sixteenth less than where the memory watch ends the run: what a process copies of the zygote's pages
     # counts there and not here, and a MemoryError must come before the end.
     rlimits.apply(
@@ -116,7 +118,7 @@ def _limit(limits: Dict[str, int]) -> None:
     )
 
 
-def _enter(groups: List[int]) -> None:
+def _enter(groups: list[int]) -> None:
     if not groups:
         raise OSError("no cgroup was given to this sandbox")
     for group in groups:
@@ -188,7 +190,7 @@ def _say(control: int, message: bytes) -> None:
         return
 
 
-def _receive(request: int, control: int) -> Optional[program.Program]:
+def _receive(request: int, control: int) -> program.Program | None:
     """Turn this process into the program's. For one that cannot be compiled it becomes the interpreter
     itself, whose SyntaxError is right to the letter."""
     words = descriptors.read_all(request)
@@ -214,7 +216,7 @@ def _become_the_interpreter() -> NoReturn:
     os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
-def _report(own: int, control: int, status: int, hit: List[str]) -> None:
+def _report(own: int, control: int, status: int, hit: list[str]) -> None:
     # A program that forked and went on to its end in both processes ends twice; one of them is it.
     if os.getpid() == own:
         _say(control, ENDED + b"%d %s" % (status, ",".join(hit).encode()))

@@ -9,7 +9,7 @@ import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, Iterable, List, Tuple
+    from collections.abc import Iterable
 
 MAX_MESSAGE_BYTES = 65536
 MAX_DESCRIPTORS = 32
@@ -19,14 +19,14 @@ class PeerGone(OSError):
     """The other end of a socket is closed."""
 
 
-def send(peer: socket.socket, message: Dict[str, object], descriptors: Iterable[int] = ()) -> None:
+def send(peer: socket.socket, message: dict[str, object], descriptors: Iterable[int] = ()) -> None:
     """Send one message, and open descriptors with it."""
     rights = array.array("i", descriptors).tobytes()
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
     peer.sendmsg([json.dumps(message).encode()], ancillary)
 
 
-def receive(peer: socket.socket) -> Tuple[Dict[str, object], List[int]]:
+def receive(peer: socket.socket) -> tuple[dict[str, object], list[int]]:
     """The next message of a SOCK_SEQPACKET socket. Raises `PeerGone` at its end."""
     data, ancillary, flags, _ = peer.recvmsg(MAX_MESSAGE_BYTES, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS))
     rights = array.array("i")
@@ -37,7 +37,7 @@ def receive(peer: socket.socket) -> Tuple[Dict[str, object], List[int]]:
         raise PeerGone("the other end closed the socket")
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         raise OSError("a message over %d bytes or %d descriptors" % (MAX_MESSAGE_BYTES, MAX_DESCRIPTORS))
-    message: Dict[str, object] = json.loads(data)
+    message: dict[str, object] = json.loads(data)
     return message, list(rights)
 
 

@@ -2,15 +2,20 @@
 
 Guests are all processes of the sandbox but its zygote and its supervisor. Memory is theirs alone: not
 the page cache, not files in the workspace, not pages still shared with the zygote.
+
+Where the kernel can say that it is time to look, nobody looks before: a look costs 0.14 ms of CPU with
+the waking up, and there may be hundreds of programs that sleep.
 """
 
 from __future__ import annotations
 
 import os
+import select
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, List, Optional
+    pass
 
 KIB = 1024
 
@@ -28,19 +33,52 @@ def next_look_seconds(used_bytes: int, limit_bytes: int) -> float:
     return min(LONGEST_LOOK_SECONDS, max(SHORTEST_LOOK_SECONDS, headroom / FILL_BYTES_PER_SECOND))
 
 
+NOT_BEFORE_AN_ALARM = float("inf")
+
+
 class Gauges:
     """Descriptors of cgroup files, by name, where the launcher could open them."""
 
-    names = ("memory_stat", "memory_events", "pids_current")
+    names = ("memory_stat", "memory_events", "memory_threshold", "pids_current", "pids_events")
+    """`memory_threshold` is an eventfd: its count is 1 once the kernel watches the memory charged to the cgroup
+    (files too), and more when that has crossed the limit."""
 
-    def __init__(self, files: Dict[str, int]) -> None:
+    def __init__(self, files: dict[str, int]) -> None:
         self._files = files
+        self._threshold_count = 0
         self._killed_before = self._oom_kills()
+        self._refused_before = self._refusals()
+
+    def alarms(self) -> list[tuple[int, int]]:
+        """Descriptors for `poll`, with their events: each says that it is time to look."""
+        events = (("memory_threshold", select.POLLIN), ("pids_events", select.POLLPRI))
+        return [(self._files[name], event) for name, event in events if name in self._files]
+
+    def first_look_seconds(self) -> float:
+        return NOT_BEFORE_AN_ALARM if self._kernel_watches() else SHORTEST_LOOK_SECONDS
+
+    def next_look_seconds(self, used_bytes: int, limit_bytes: int) -> float:
+        return NOT_BEFORE_AN_ALARM if self._kernel_watches() else next_look_seconds(used_bytes, limit_bytes)
+
+    def _kernel_watches(self) -> bool:
+        if "memory_threshold" not in self._files or "pids_events" not in self._files:
+            return False
+        try:
+            self._threshold_count += int.from_bytes(os.read(self._files["memory_threshold"], 8), sys.byteorder)
+        except BlockingIOError:  # nothing has happened since
+            pass
+        return self._threshold_count == 1
 
     def memory_bytes(self) -> int:
         if "memory_stat" in self._files:
             return _field(self._read("memory_stat"), (b"anon", b"total_rss"))
         return sum(_private_bytes(pid) for pid in guests())
+
+    def has_hit_the_process_limit(self, limit: int) -> bool:
+        """Whether a guest was refused a process; where nobody counts refusals, whether there can be no more."""
+        if "pids_events" in self._files:
+            return self._refusals() > self._refused_before
+        return self.processes() >= limit
 
     def processes(self) -> int:
         """Processes and threads; without a cgroup processes only, the kernel's own limit holds the threads."""
@@ -55,16 +93,19 @@ class Gauges:
     def _oom_kills(self) -> int:
         return _field(self._read("memory_events"), (b"oom_kill",)) if "memory_events" in self._files else 0
 
+    def _refusals(self) -> int:
+        return _field(self._read("pids_events"), (b"max",)) if "pids_events" in self._files else 0
+
     def _read(self, name: str) -> bytes:
         return os.pread(self._files[name], 16384, 0)
 
 
-def guests() -> List[int]:
+def guests() -> list[int]:
     own = os.getpid()
     return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if pid not in (1, own)]
 
 
-def _field(text: bytes, names: "tuple[bytes, ...]") -> int:
+def _field(text: bytes, names: tuple[bytes, ...]) -> int:
     """The value of the first `name value` line that is there."""
     for line in text.splitlines():
         name, _, value = line.partition(b" ")
@@ -90,7 +131,7 @@ def _private_dirty(pid: int) -> int:
     return 0
 
 
-def _resident_bytes(pid: int) -> "Optional[int]":
+def _resident_bytes(pid: int) -> int | None:
     try:
         with open("/proc/%d/statm" % pid, "rb") as file:
             _, resident, shared = map(int, file.read().split()[:3])

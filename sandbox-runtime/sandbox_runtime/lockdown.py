@@ -8,9 +8,9 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Dict, FrozenSet, List
+    from typing import Callable
 
-STEPS: Dict[str, str] = {
+STEPS: dict[str, str] = {
     # The launcher, for the whole sandbox.
     "user_namespace": "no capability of the sandbox means anything outside of it",
     "mount_namespace": "the host's files are not there",
@@ -45,10 +45,10 @@ class Lockdown:
 
     __slots__ = ("_left_out", "applied", "missing")
 
-    def __init__(self, left_out: FrozenSet[str] = frozenset()) -> None:
+    def __init__(self, left_out: frozenset[str] = frozenset()) -> None:
         self._left_out = left_out
-        self.applied: List[str] = []
-        self.missing: List[str] = []
+        self.applied: list[str] = []
+        self.missing: list[str] = []
 
     def wants(self, name: str) -> bool:
         """Whether to do this step: for those that are part of a larger call. The caller then says `did`."""

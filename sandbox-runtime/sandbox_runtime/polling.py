@@ -7,7 +7,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Dict, Optional
+    from typing import Callable
 
 READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
 WRITABLE = select.POLLOUT | select.POLLERR
@@ -20,7 +20,7 @@ class Loop:
 
     def __init__(self) -> None:
         self._poll = select.poll()
-        self._callbacks: Dict[int, Callable[[], None]] = {}
+        self._callbacks: dict[int, Callable[[], None]] = {}
 
     def on(self, descriptor: int, callback: Callable[[], None], events: int = READABLE) -> None:
         self._callbacks[descriptor] = callback
@@ -30,7 +30,7 @@ class Loop:
         if self._callbacks.pop(descriptor, None) is not None:
             self._poll.unregister(descriptor)
 
-    def turn(self, until: Optional[float] = None) -> None:
+    def turn(self, until: float | None = None) -> None:
         """Wait for descriptors, at the longest until `until` on the monotonic clock, and call who is ready."""
         wait_ms = None if until is None else max(0.0, (until - time.monotonic()) * 1000)
         for descriptor, _ in self._poll.poll(wait_ms):

@@ -23,7 +23,7 @@ import types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Dict, List, NoReturn, Optional
+    from typing import Callable, NoReturn
 
 WORKSPACE = "/workspace"
 PATH = WORKSPACE + "/__main__.py"
@@ -37,7 +37,7 @@ class Program:
 
     __slots__ = ("codes", "namespace", "report")
 
-    def __init__(self, codes: List[types.CodeType], report: Callable[[int, List[str]], None]) -> None:
+    def __init__(self, codes: list[types.CodeType], report: Callable[[int, list[str]], None]) -> None:
         self.codes = codes
         self.namespace = main_module().__dict__
         self.report = report
@@ -46,7 +46,7 @@ class Program:
 # --- before it runs -------------------------------------------------------------------------
 
 
-def compiled(source: bytes, echo: bool) -> List[types.CodeType]:
+def compiled(source: bytes, echo: bool) -> list[types.CodeType]:
     """The program as one code object, or two when its last expression is to be echoed as in the REPL."""
     import ast
 
@@ -64,7 +64,9 @@ def compiled(source: bytes, echo: bool) -> List[types.CodeType]:
 def _future_flags() -> int:
     import __future__
 
-    return functools.reduce(int.__or__, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names))
+    return functools.reduce(
+        int.__or__, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+    )
 
 
 def main_module() -> types.ModuleType:
@@ -129,7 +131,7 @@ def run_when_the_stack_is_empty(program: Program) -> None:
     sys.stderr = _Doorstep(functools.partial(_start, program))  # type: ignore[assignment]  # nothing writes to it
 
 
-_doorsteps: List[object] = []
+_doorsteps: list[object] = []
 
 
 def _start(program: Program) -> object:
@@ -160,7 +162,7 @@ def _ended_by_exception(
 # --- after it has run -----------------------------------------------------------------------
 
 
-def finish(program: Program, error: Optional[BaseException]) -> NoReturn:
+def finish(program: Program, error: BaseException | None) -> NoReturn:
     """Do what the interpreter does between a script's last line and the process's end, and report the status."""
     hit = limits_hit(error)
     status = exit_status(error)
@@ -183,7 +185,7 @@ _LIMIT_OF = {
 }
 
 
-def limits_hit(error: Optional[BaseException]) -> List[str]:
+def limits_hit(error: BaseException | None) -> list[str]:
     """The limits that a program met, as far as they show: in the exception that ended it, or in its open files."""
     hit = []
     while error is not None and len(hit) < len(_LIMIT_OF):
@@ -203,7 +205,7 @@ def _files_are_exhausted() -> bool:
     return False
 
 
-def exit_status(error: Optional[BaseException]) -> int:
+def exit_status(error: BaseException | None) -> int:
     """The status for how the main module ended, its traceback printed (`handle_system_exit` in CPython)."""
     if error is None:
         return 0
@@ -278,7 +280,7 @@ def _flushed(stream: object) -> bool:
     return True
 
 
-def _bury(namespace: Dict[str, object]) -> None:
+def _bury(namespace: dict[str, object]) -> None:
     """Let the program's globals die, so that `__del__` runs and files that were left open are written.
 
     Order as in `_PyModule_Clear`: private names first, then the others.
@@ -291,7 +293,7 @@ def _bury(namespace: Dict[str, object]) -> None:
     gc.collect()
 
 
-def _own_modules() -> List[types.ModuleType]:
+def _own_modules() -> list[types.ModuleType]:
     """Modules that came from the workspace, latest first; a library's need no burial.
 
     Only those imported since the fork are looked at: touching each of the zygote's 1 500 modules copies
@@ -306,7 +308,7 @@ def _own_modules() -> List[types.ModuleType]:
 _modules_at_start = [0]
 
 
-def _clear(namespace: Dict[str, object]) -> None:
+def _clear(namespace: dict[str, object]) -> None:
     names = [name for name in namespace if isinstance(name, str) and name != "__builtins__"]
     for name in sorted(names, key=lambda name: not (name.startswith("_") and not name.startswith("__"))):
         namespace[name] = None

@@ -19,7 +19,7 @@ from sandbox_runtime import child, gauges, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Dict, List, Optional, Tuple
+    from typing import Callable
 
     from sandbox_runtime.polling import Loop
 
@@ -35,7 +35,7 @@ class Pipes:
 
     __slots__ = ("request", "stdin", "stdout", "stderr", "control")
 
-    def __init__(self, ours: Dict[str, int]) -> None:
+    def __init__(self, ours: dict[str, int]) -> None:
         for name in child.Order.names:
             setattr(self, name, ours[name])
             os.set_blocking(ours[name], name in ("request", "control"))
@@ -47,10 +47,10 @@ class Pipes:
     control: int
 
 
-def open_pipes() -> Tuple[Pipes, List[int]]:
+def open_pipes() -> tuple[Pipes, list[int]]:
     """Five pipes: our ends, and the child's ends in the order of `child.Order.names`."""
-    ours: Dict[str, int] = {}
-    theirs: List[int] = []
+    ours: dict[str, int] = {}
+    theirs: list[int] = []
     for name in child.Order.names:
         reading, writing = os.pipe()
         ours[name], other = (writing, reading) if name in ("request", "stdin") else (reading, writing)
@@ -63,10 +63,10 @@ class End:
 
     __slots__ = ("reason", "exit_code", "signal", "at", "limits_hit")
 
-    def __init__(self, reason: str, exit_code: Optional[int], signal_name: Optional[str] = None) -> None:
+    def __init__(self, reason: str, exit_code: int | None, signal_name: str | None = None) -> None:
         self.reason, self.exit_code, self.signal = reason, exit_code, signal_name
         self.at = time.monotonic()
-        self.limits_hit: List[str] = []
+        self.limits_hit: list[str] = []
 
 
 def killed(reason: str) -> End:
@@ -84,8 +84,8 @@ def end_of_process(status: int) -> End:
 class Run:
     """A program while it runs."""
 
-    def __init__(self, pipes: Pipes, limits: Dict[str, int], gauge: gauges.Gauges, say: Callable[[wire.Message], None]):
-        self.ended: Optional[End] = None
+    def __init__(self, pipes: Pipes, limits: dict[str, int], gauge: gauges.Gauges, say: Callable[[wire.Message], None]):
+        self.ended: End | None = None
         self.truncated = {"stdout": False, "stderr": False}
         self._pipes, self._limits, self._gauge, self._say = pipes, limits, gauge, say
         self._seen_bytes = {"stdout": 0, "stderr": 0}
@@ -96,7 +96,7 @@ class Run:
         """Hand the request to the child. From here the clock runs."""
         self.started = time.monotonic()
         self._deadline = self.started + order.timeout_ms / 1000
-        self._next_look = self.started + gauges.SHORTEST_LOOK_SECONDS
+        self._next_look = self.started + self._gauge.first_look_seconds()
         self._stdin = memoryview(stdin)
         words = {"args": order.args, "env": order.env, "echo": order.last_line_interactive}
         _hand_over(self._pipes.request, json.dumps(words).encode())
@@ -104,6 +104,8 @@ class Run:
         loop.on(self._pipes.stderr, lambda: self._output("stderr", loop))
         loop.on(self._pipes.control, lambda: self._control(loop))
         loop.on(self._pipes.stdin, lambda: self._feed(loop), 4)
+        for descriptor, events in self._gauge.alarms():
+            loop.on(descriptor, self._look_at_gauges, events)
 
     def end(self, end: End) -> None:
         """Record how it ended; what comes first counts."""
@@ -120,15 +122,15 @@ class Run:
         if now >= self._deadline:
             self.end(killed("timeout"))
         elif now >= self._next_look:
-            self._look_at_gauges(now)
+            self._look_at_gauges()
 
-    def _look_at_gauges(self, now: float) -> None:
+    def _look_at_gauges(self) -> None:
         used_bytes, most_bytes = self._gauge.memory_bytes(), self._limits["memory_bytes"]
         if used_bytes > most_bytes:
             self.end(killed("oom"))
-        elif self._gauge.processes() >= self._limits["processes"]:
+        elif self._gauge.has_hit_the_process_limit(self._limits["processes"]):
             self.end(killed("process_limit"))
-        self._next_look = now + gauges.next_look_seconds(used_bytes, most_bytes)
+        self._next_look = time.monotonic() + self._gauge.next_look_seconds(used_bytes, most_bytes)
 
     def process_ended(self, status: int) -> None:
         """The kernel's word on the child."""
@@ -189,7 +191,7 @@ class Run:
                 self._pass_on(stream, data)
 
 
-def _read(descriptor: int) -> Optional[bytes]:
+def _read(descriptor: int) -> bytes | None:
     """What is there; b"" at the end of the stream; None when there is nothing yet."""
     try:
         return os.read(descriptor, READ_BYTES)
@@ -207,6 +209,6 @@ def _hand_over(descriptor: int, data: bytes) -> None:
     os.close(descriptor)
 
 
-def _known(names: Optional[bytes]) -> List[str]:
+def _known(names: bytes | None) -> list[str]:
     said = (names or b"").decode("ascii").split(",")
     return [name for name in said if name in wire.RESOURCES]

@@ -21,7 +21,7 @@ from sandbox_runtime.polling import WRITABLE, Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, List, NoReturn, Optional
+    from typing import NoReturn
 
 READ_BYTES = 256 * 1024
 KILL_SECONDS = 3.0
@@ -36,16 +36,16 @@ MOUNTS = ["/workspace", "/tmp", "/dev/shm"]  # noqa: S108  # the sandbox's own m
 class Supervisor:
     """One channel's worth of conversation: hello, pings, one run."""
 
-    def __init__(self, channel: int, zygote: socket.socket, facts: Dict[str, object]) -> None:
+    def __init__(self, channel: int, zygote: socket.socket, facts: dict[str, object]) -> None:
         self._channel, self._zygote = channel, zygote
-        self._limits: Dict[str, int] = facts["limits"]  # type: ignore[assignment]  # from the launcher, not from a peer
-        self._preloaded: List[str] = facts["preloaded"]  # type: ignore[assignment]
+        self._limits: dict[str, int] = facts["limits"]  # type: ignore[assignment]  # from the launcher, not from a peer
+        self._preloaded: list[str] = facts["preloaded"]  # type: ignore[assignment]
         self._gauge = gauges.Gauges(facts["gauges"])  # type: ignore[arg-type]
         self._loop = Loop()
         self._writer, self._reader = wire.Writer(), wire.Reader(wire.FROM_BROKER)
         self._outgoing = bytearray()
         self._inputs = workspace.Inputs()
-        self._run: Optional[run.Run] = None
+        self._run: run.Run | None = None
         self._run_id = ""
         self._refused = False
         self._child_pid = 0
@@ -69,14 +69,16 @@ class Supervisor:
         for descriptor in theirs:
             os.close(descriptor)
         said = os.read(self._pipes.control, READ_BYTES)
-        armed = json.loads(said[1:]) if said.startswith(child.ARMED) else {"failed": "the child died while it was armed"}
+        armed = (
+            json.loads(said[1:]) if said.startswith(child.ARMED) else {"failed": "the child died while it was armed"}
+        )
         if "failed" in armed:
-            sys.stderr.write("a child could not be locked down: %s\n" % armed["failed"])
+            sys.stderr.write("a child could not be locked down: {}\n".format(armed["failed"]))
             leave(_CHILD_FAILED)
         self._child_pid = descriptors.receive(self._zygote)[0]["forked"]  # type: ignore[assignment]  # our own zygote
         self._greet(armed)
 
-    def _greet(self, armed: Dict[str, List[str]]) -> None:
+    def _greet(self, armed: dict[str, list[str]]) -> None:
         self._say(
             wire.Hello(
                 protocol=wire.PROTOCOL,
@@ -128,7 +130,7 @@ class Supervisor:
         try:
             frames = self._reader.feed(data)
         except wire.WireError as error:
-            sys.stderr.write("the broker broke the protocol: %s\n" % error)
+            sys.stderr.write(f"the broker broke the protocol: {error}\n")
             leave(_PROTOCOL_BROKEN)
         for run_id, message in frames:
             self._handle(run_id, message)
@@ -139,7 +141,7 @@ class Supervisor:
         elif isinstance(message, wire.Cancel):
             self._cancel()
         elif self._run is not None:
-            sys.stderr.write("a %s frame while a program runs\n" % message.kind)
+            sys.stderr.write(f"a {message.kind} frame while a program runs\n")
             leave(_PROTOCOL_BROKEN)
         elif not self._refused:
             self._prepare(run_id, message)

@@ -22,9 +22,9 @@ from __future__ import annotations
 import binascii
 import json
 
+from sandbox_runtime import checks
 from sandbox_runtime.checks import (
     MAX_ARGUMENT_BYTES,
-    MAX_CHUNK_BYTES,
     MAX_PATH_BYTES,
     chunk,
     flag,
@@ -41,7 +41,7 @@ from sandbox_runtime.checks import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, ClassVar, Dict, FrozenSet, List, Tuple, Type, Union
+    from typing import Callable, ClassVar
 
     from typing_extensions import dataclass_transform
 
@@ -54,6 +54,7 @@ else:
 
 
 PROTOCOL = 1
+MAX_CHUNK_BYTES = checks.MAX_CHUNK_BYTES
 
 MAX_LINE_BYTES = 128 * 1024
 """One frame with its envelope. Must hold a chunk in base64, and `run` with its arguments and
@@ -62,7 +63,17 @@ environment (`MAX_ARGUMENT_BYTES`) with every character escaped."""
 STREAMS = ("stdout", "stderr")
 REASONS = ("exited", "timeout", "oom", "signal", "output_limit", "process_limit", "cancelled")
 RESOURCES = ("disk", "inodes", "open_files", "file_size", "processes")
-SKIP_REASONS = ("not_regular", "hard_link", "too_late", "too_large", "too_many", "total_too_large", "unreadable", "name_not_utf8", "too_deep")
+SKIP_REASONS = (
+    "not_regular",
+    "hard_link",
+    "too_late",
+    "too_large",
+    "too_many",
+    "total_too_large",
+    "unreadable",
+    "name_not_utf8",
+    "too_deep",
+)
 
 
 class WireError(ValueError):
@@ -75,7 +86,9 @@ def _quote(value: object) -> str:
 
 def skipped(value: object) -> bool:
     """One file that was left out: [path, reason]."""
-    return type(value) is list and len(value) == 2 and text(MAX_PATH_BYTES)(value[0]) and one_of(*SKIP_REASONS)(value[1])
+    return (
+        type(value) is list and len(value) == 2 and text(MAX_PATH_BYTES)(value[0]) and one_of(*SKIP_REASONS)(value[1])
+    )
 
 
 # --- messages -------------------------------------------------------------------------------
@@ -87,20 +100,20 @@ class Message:
 
     __slots__ = ()
     kind: ClassVar[str]
-    checks: ClassVar[Dict[str, Check]]
+    checks: ClassVar[dict[str, Check]]
 
     def __init_subclass__(cls) -> None:
         cls.checks = cls.__dict__["__slots__"]
 
     def __init__(self, **fields: object) -> None:
         if fields.keys() != self.checks.keys():
-            raise WireError("%s has fields %s, needs %s" % (self.kind, _quote(sorted(fields)), sorted(self.checks)))
+            raise WireError(f"{self.kind} has fields {_quote(sorted(fields))}, needs {sorted(self.checks)}")
         for name, value in fields.items():
             if not self.checks[name](value):
-                raise WireError("%s.%s cannot be %s" % (self.kind, name, _quote(value)))
+                raise WireError(f"{self.kind}.{name} cannot be {_quote(value)}")
             object.__setattr__(self, name, value)
 
-    def fields(self) -> Dict[str, object]:
+    def fields(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in self.checks}
 
     def __eq__(self, other: object) -> bool:
@@ -109,7 +122,9 @@ class Message:
     __hash__ = None  # type: ignore[assignment]  # equal by value and mutable: no place in a set
 
     def __repr__(self) -> str:
-        return "%s(%s)" % (type(self).__name__, ", ".join("%s=%s" % (name, _quote(v)) for name, v in self.fields().items()))
+        return "{}({})".format(
+            type(self).__name__, ", ".join(f"{name}={_quote(v)}" for name, v in self.fields().items())
+        )
 
 
 class Hello(Message):
@@ -129,12 +144,12 @@ class Hello(Message):
     protocol: int
     runtime: str
     python: str
-    lockdown: List[str]
+    lockdown: list[str]
     """Names of the lock-down steps that were applied to the armed child."""
-    missing: List[str]
+    missing: list[str]
     """Names of the steps that this kernel could not apply."""
-    preloaded: List[str]
-    limits: Dict[str, int]
+    preloaded: list[str]
+    limits: dict[str, int]
     runs: int
 
 
@@ -184,8 +199,8 @@ class Run(Message):
         "timeout_ms": integer(1),
         "collect_ms": integer(0),
     }
-    args: List[str]
-    env: Dict[str, str]
+    args: list[str]
+    env: dict[str, str]
     last_line_interactive: bool
     timeout_ms: int
     collect_ms: int
@@ -196,7 +211,7 @@ class Cancel(Message):
     """Broker: end the run now. The answer is its outcome, with reason `cancelled`."""
 
     kind = "cancel"
-    __slots__: Dict[str, Check] = {}
+    __slots__: dict[str, Check] = {}
 
 
 class Output(Message):
@@ -243,21 +258,21 @@ class Outcome(Message):
         "files_skipped": many(skipped, most=20),
         "files_skipped_count": integer(0),
     }
-    exit_code: Union[int, None]
+    exit_code: int | None
     """None if and only if the reason is `timeout` or `cancelled`."""
     reason: str
-    signal: Union[str, None]
+    signal: str | None
     duration_ms: int
     collect_ms: int
-    limits_hit: List[str]
+    limits_hit: list[str]
     stdout_truncated: bool
     stderr_truncated: bool
-    files_skipped: List[List[str]]
+    files_skipped: list[list[str]]
     files_skipped_count: int
 
 
-FROM_BROKER: FrozenSet[Type[Message]] = frozenset({Ping, Stage, Run, Cancel})
-FROM_SANDBOX: FrozenSet[Type[Message]] = frozenset({Hello, Pong, Refused, Output, File, Outcome})
+FROM_BROKER: frozenset[type[Message]] = frozenset({Ping, Stage, Run, Cancel})
+FROM_SANDBOX: frozenset[type[Message]] = frozenset({Hello, Pong, Refused, Output, File, Outcome})
 
 
 # --- frames ---------------------------------------------------------------------------------
@@ -294,7 +309,7 @@ class Lines:
         self._data = bytearray()
         self._searched = 0
 
-    def feed(self, data: bytes) -> List[bytes]:
+    def feed(self, data: bytes) -> list[bytes]:
         self._data += data
         end = self._data.rfind(b"\n", self._searched)
         if end < 0:
@@ -322,32 +337,32 @@ class Reader:
 
     __slots__ = ("_lines", "_kinds", "_seq", "_loads")
 
-    def __init__(self, kinds: FrozenSet[Type[Message]], loads: Loads = json.loads) -> None:
+    def __init__(self, kinds: frozenset[type[Message]], loads: Loads = json.loads) -> None:
         self._lines = Lines()
         self._kinds = {each.kind: each for each in kinds}
         self._seq = 0
         self._loads = loads
 
-    def feed(self, data: bytes) -> List[Tuple[str, Message]]:
+    def feed(self, data: bytes) -> list[tuple[str, Message]]:
         return [self._frame(line) for line in self._lines.feed(data)]
 
-    def _frame(self, line: bytes) -> Tuple[str, Message]:
+    def _frame(self, line: bytes) -> tuple[str, Message]:
         run, kind, body = self._envelope(line)
         if kind not in self._kinds:
-            raise WireError("unexpected kind %s" % _quote(kind))
+            raise WireError(f"unexpected kind {_quote(kind)}")
         self._seq += 1
         return run, decode(self._kinds[kind], body)
 
-    def _envelope(self, line: bytes) -> Tuple[str, str, Dict[str, object]]:
+    def _envelope(self, line: bytes) -> tuple[str, str, dict[str, object]]:
         frame = _parsed(line, self._loads)
         if type(frame) is not dict or frame.keys() != {"v", "kind", "run", "seq", "body"}:
-            raise WireError("not a frame: %s" % _quote(line))
+            raise WireError(f"not a frame: {_quote(line)}")
         if frame["v"] != PROTOCOL or type(frame["v"]) is not int:
             raise WireError("protocol version %s, want %d" % (_quote(frame["v"]), PROTOCOL))
         if frame["seq"] != self._seq or type(frame["seq"]) is not int:
             raise WireError("frame number %s, want %d" % (_quote(frame["seq"]), self._seq))
         if not text(64)(frame["run"]) or type(frame["kind"]) is not str or type(frame["body"]) is not dict:
-            raise WireError("not a frame: %s" % _quote(line))
+            raise WireError(f"not a frame: {_quote(line)}")
         return frame["run"], frame["kind"], frame["body"]
 
 
@@ -356,23 +371,23 @@ def _parsed(line: bytes, loads: Loads) -> object:
     try:
         return loads(line)
     except (ValueError, RecursionError) as error:
-        raise WireError("not JSON: %s" % _quote(line)) from error
+        raise WireError(f"not JSON: {_quote(line)}") from error
 
 
-def decode(cls: Type[Message], body: Dict[str, object]) -> Message:
+def decode(cls: type[Message], body: dict[str, object]) -> Message:
     """Make a message from a frame's body: base64 undone, every field checked."""
     return cls(**{name: _raw(value) if cls.checks.get(name) is chunk else value for name, value in body.items()})
 
 
 def _raw(value: object) -> bytes:
     if type(value) is not str or not value.isascii():
-        raise WireError("not base64: %s" % _quote(value))
+        raise WireError(f"not base64: {_quote(value)}")
     try:
         raw = binascii.a2b_base64(value)
     except binascii.Error as error:
-        raise WireError("not base64: %s" % _quote(value)) from error
+        raise WireError(f"not base64: {_quote(value)}") from error
     # SECURITY: base64 has many spellings for the same bytes; only ours is taken, so that nothing
     # can ride along in what a lenient decoder skips.
     if binascii.b2a_base64(raw, newline=False) != value.encode("ascii"):
-        raise WireError("not canonical base64: %s" % _quote(value))
+        raise WireError(f"not canonical base64: {_quote(value)}")
     return raw

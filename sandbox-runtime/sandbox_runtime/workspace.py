@@ -16,7 +16,7 @@ from sandbox_runtime import program, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, Iterator, List, Optional, Set, Tuple
+    from collections.abc import Iterator
 
 ENTRY = "__main__.py"
 MAX_DEPTH = 64
@@ -30,9 +30,9 @@ class Inputs:
 
     def __init__(self, root: str = program.WORKSPACE) -> None:
         self.stdin = bytearray()
-        self.digests: Dict[str, Tuple[int, bytes]] = {}
+        self.digests: dict[str, tuple[int, bytes]] = {}
         self._root = root
-        self._file: Optional[int] = None
+        self._file: int | None = None
         self._path = ""
         self._size_bytes = 0
         self._hash = hashlib.sha256()
@@ -69,14 +69,14 @@ class Inputs:
         self.digests[self._path] = (self._size_bytes, self._hash.digest())
 
 
-def full_resource(error: OSError, root: str = program.WORKSPACE) -> Optional[str]:
+def full_resource(error: OSError, root: str = program.WORKSPACE) -> str | None:
     """The limit behind a failed write, or None when it was another error."""
     if error.errno == errno.ENOSPC and os.statvfs(root).f_ffree == 0:
         return "inodes"
     return RESOURCE_OF.get(error.errno or 0)
 
 
-def exhausted(roots: List[str]) -> List[str]:
+def exhausted(roots: list[str]) -> list[str]:
     """The limits of the writable mounts that are used up now."""
     states = [os.statvfs(root) for root in roots]
     hit = ["disk"] if any(state.f_bavail == 0 for state in states) else []
@@ -101,11 +101,11 @@ class Collection:
     """Yields pieces of the files that are new or changed; remembers what it left out."""
 
     def __init__(self, inputs: Inputs, caps: Caps, deadline: float, root: str = program.WORKSPACE) -> None:
-        self.skipped: List[List[str]] = []
+        self.skipped: list[list[str]] = []
         self.skipped_count = 0
         self._inputs, self._caps, self._deadline, self._root = inputs, caps, deadline, root
         self._files = self._total_bytes = 0
-        self._seen: Set[int] = set()
+        self._seen: set[int] = set()
 
     def pieces(self) -> Iterator[wire.File]:
         for name, entry in self._walk():
@@ -113,7 +113,7 @@ class Collection:
             if path is not None:
                 yield from self._read(path, name)
 
-    def _walk(self) -> Iterator[Tuple[bytes, os.DirEntry]]:
+    def _walk(self) -> Iterator[tuple[bytes, os.DirEntry]]:
         folders = [b""]
         while folders:
             folder = folders.pop()
@@ -126,7 +126,7 @@ class Collection:
                 else:
                     self._skip(name, "too_deep")
 
-    def _entries(self, folder: bytes) -> List[os.DirEntry]:
+    def _entries(self, folder: bytes) -> list[os.DirEntry]:
         try:
             with os.scandir(os.path.join(self._root.encode(), folder)) as entries:
                 return sorted(entries, key=lambda entry: entry.name)
@@ -134,7 +134,7 @@ class Collection:
             self._skip(folder, "unreadable")
             return []
 
-    def _sendable(self, name: bytes, entry: os.DirEntry) -> Optional[str]:
+    def _sendable(self, name: bytes, entry: os.DirEntry) -> str | None:
         """The file's path when it is to be returned; else it is skipped with a reason, or has none to be named."""
         if name == ENTRY.encode():
             return None
@@ -145,7 +145,7 @@ class Collection:
         reason = self._objection(entry.stat(follow_symlinks=False), path)
         return self._skip(name, reason) if reason else path
 
-    def _objection(self, state: os.stat_result, path: str) -> Optional[str]:
+    def _objection(self, state: os.stat_result, path: str) -> str | None:
         if not stat.S_ISREG(state.st_mode):
             return "not_regular"
         if state.st_ino in self._seen:
@@ -188,7 +188,7 @@ class Collection:
         self._total_bytes += size_bytes
         return True
 
-    def _excess(self, size_bytes: int) -> Optional[str]:
+    def _excess(self, size_bytes: int) -> str | None:
         if time.monotonic() > self._deadline:
             return "too_late"
         if size_bytes > self._caps.file_bytes:

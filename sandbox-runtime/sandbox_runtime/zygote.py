@@ -19,15 +19,15 @@ from sandbox_runtime import child, descriptors, kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, List, NoReturn, Optional, Set
+    from typing import NoReturn
 
 _SIGNALFD_RECORD_BYTES = 128
 
 
-def serve(supervisor: socket.socket, groups: List[int]) -> child.Order:
+def serve(supervisor: socket.socket, groups: list[int]) -> child.Order:
     """Fork a child for each order. Returns in the children only; the zygote itself ends here."""
     deaths = _watch_deaths()
-    children: Set[int] = set()
+    children: set[int] = set()
     poll = select.poll()
     for descriptor in (supervisor.fileno(), deaths):
         poll.register(descriptor, select.POLLIN)
@@ -53,7 +53,7 @@ def leave() -> NoReturn:
     os._exit(0)
 
 
-def _reap(supervisor: socket.socket, children: Set[int]) -> None:
+def _reap(supervisor: socket.socket, children: set[int]) -> None:
     """Reap all that are dead; the supervisor hears of its own children only, or a fork bomb's dead would drown it."""
     while True:
         try:
@@ -67,14 +67,14 @@ def _reap(supervisor: socket.socket, children: Set[int]) -> None:
             _tell(supervisor, {"ended": pid, "status": os.waitstatus_to_exitcode(status)})
 
 
-def _tell(supervisor: socket.socket, message: Dict[str, object]) -> None:
+def _tell(supervisor: socket.socket, message: dict[str, object]) -> None:
     try:
         descriptors.send(supervisor, message)
     except OSError:
         leave()
 
 
-def _answer(supervisor: socket.socket, groups: List[int], children: Set[int]) -> Optional[child.Order]:
+def _answer(supervisor: socket.socket, groups: list[int], children: set[int]) -> child.Order | None:
     try:
         message, own = descriptors.receive(supervisor)
     except OSError:

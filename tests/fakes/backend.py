@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from pool.backend import Isolation
 from tests.fakes.supervisor import FakeChannel, FakeSupervisor
@@ -26,13 +27,13 @@ class FakeSandbox:
         self._on_lost = on_lost
 
     async def destroy(self) -> None:
-        await anyio.lowlevel.checkpoint()
+        await checkpoint()
         if self.failing_destroys:
             self.failing_destroys -= 1
             raise OSError(5, "cannot be ended just now")
         self.channel.end()
         self._backend.live.pop(self.name, None)
-        await anyio.lowlevel.checkpoint()
+        await checkpoint()
 
     def die(self) -> None:
         """End by itself: noticed by the backend, and the stream ends."""
@@ -69,12 +70,12 @@ class FakeBackend:
 
     async def create(self, slot: str, *, on_lost: Callable[[], None]) -> FakeSandbox:
         self.created.append(slot)
-        await anyio.lowlevel.checkpoint()
+        await checkpoint()
         if self.gate is not None:
             await self.gate.wait()
         start = self.next_starts.popleft() if self.next_starts else self.start
         supervisor = start()
-        await anyio.lowlevel.checkpoint()
+        await checkpoint()
         sandbox = FakeSandbox(f"fake-{slot}", supervisor, self, on_lost)
         self.live[sandbox.name] = sandbox
         supervisor.start()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from sandbox_runtime import wire
 from tests.fakes.supervisor import HELLO, FakeSupervisor, outcome
 
 
-def hello(**changed: object) -> wire.Hello:
-    return wire.Hello(**{**HELLO.fields(), **changed})
+def hello(**changed: Any) -> wire.Hello:
+    fields: dict[str, Any] = {**HELLO.fields(), **changed}
+    return wire.Hello(**fields)
 
 
 # --- before it is warm ---

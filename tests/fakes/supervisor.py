@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from pool.errors import SandboxLost
 from sandbox_runtime import wire
+from tests.fakes.clock import pass_time
 
 HELLO = wire.Hello(
     protocol=wire.PROTOCOL,
@@ -29,7 +32,7 @@ HELLO = wire.Hello(
 
 def outcome(**changed: object) -> wire.Outcome:
     """An uneventful end, but for what is changed."""
-    fields: dict[str, object] = {
+    fields: dict[str, Any] = {
         "exit_code": 0,
         "reason": "exited",
         "signal": None,
@@ -59,7 +62,7 @@ class FakeChannel:
         self._ended = False
 
     async def send(self, data: bytes) -> None:
-        await anyio.lowlevel.checkpoint()
+        await checkpoint()
         if self._ended:
             raise SandboxLost("the stream has ended")
         if self.is_full:
@@ -69,8 +72,9 @@ class FakeChannel:
 
     async def receive(self) -> bytes:
         if self.endless:
+            pass_time(0.01)
             return self.endless()
-        await anyio.lowlevel.checkpoint()
+        await checkpoint()
         while not self._said:
             if self._ended:
                 raise SandboxLost("the stream has ended")

@@ -12,12 +12,13 @@ import signal
 import socket
 
 from launcher import root
+
 from sandbox_runtime import capabilities, kernel, namespaces
 from sandbox_runtime.lockdown import Lockdown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict
+    pass
 
 SANDBOX_ID = 65532
 HOSTNAME = b"sandbox"
@@ -32,7 +33,7 @@ _BY_STEP = {
 _OWN = namespaces.MS_NOSUID | namespaces.MS_NODEV
 
 
-def become_first(host_id: int, as_root: bool, limits: Dict[str, int], lockdown: Lockdown) -> None:
+def become_first(host_id: int, as_root: bool, limits: dict[str, int], lockdown: Lockdown) -> None:
     """Make this process, already PID 1 of a new PID namespace, a locked-down zygote.
 
     `host_id` is the uid and gid on the host: one that is used by nobody else.
@@ -90,7 +91,7 @@ def _name_the_host() -> None:
         return
 
 
-def _mount_own(owner: int, limits: Dict[str, int]) -> None:
+def _mount_own(owner: int, limits: dict[str, int]) -> None:
     """What is this sandbox's alone: its processes, and three places to write."""
     namespaces.mount("proc", "/proc", "proc", _OWN | namespaces.MS_NOEXEC)
     for path, size_bytes, mode in (

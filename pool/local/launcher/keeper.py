@@ -15,16 +15,17 @@ import sys
 import time
 
 from launcher import birth, nursery
+
 from sandbox_runtime import capabilities, kernel, namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, Iterator, List
+    from collections.abc import Iterator
 
 REMOVE_SECONDS = 2.0
 
 
-def main(words: str, left_out: List[str]) -> None:
+def main(words: str, left_out: list[str]) -> None:
     """Run the launcher. `words` is JSON, see `pool/local/launch.py`; `left_out` are steps that a test omits."""
     facts = json.loads(words)
     if facts["as_root"]:
@@ -49,7 +50,7 @@ def _enter_outer_user_namespace() -> None:
     capabilities.raise_ambient()
 
 
-def _close_controls(facts: Dict[str, int]) -> None:
+def _close_controls(facts: dict[str, int]) -> None:
     # The service notices the nursery's death by the end of these sockets: nobody else may hold them.
     os.close(facts["nursery_control"])
     os.close(facts["science_control"])
@@ -68,14 +69,14 @@ def _kill(first: int) -> None:
     os.waitpid(first, 0)
 
 
-def _remove_groups(parents: List[str]) -> None:
+def _remove_groups(parents: list[str]) -> None:
     """A cgroup can be removed when the last of its dead is reaped, which takes a moment."""
     deadline = time.monotonic() + REMOVE_SECONDS
     while parents and time.monotonic() < deadline:
         parents = [parent for parent in parents if not _removed(parent)]
         time.sleep(0.01 if parents else 0)
     for parent in parents:
-        sys.stderr.write("cgroup %s could not be removed within %g s\n" % (parent, REMOVE_SECONDS))
+        sys.stderr.write(f"cgroup {parent} could not be removed within {REMOVE_SECONDS:g} s\n")
 
 
 def _removed(parent: str) -> bool:

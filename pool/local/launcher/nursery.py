@@ -13,12 +13,13 @@ import signal
 import socket
 
 from launcher import birth
+
 from sandbox_runtime import descriptors, kernel, namespaces, supervisor
 from sandbox_runtime.lockdown import Lockdown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, FrozenSet, List, NoReturn
+    from typing import NoReturn
 
 _SIGNALFD_RECORD_BYTES = 128
 
@@ -28,7 +29,7 @@ all of it counts against a program's memory (RLIMIT_DATA): 31 idle threads would
 would overflow in honest recursions; the template raises the limit again for main threads."""
 
 
-def main(facts: Dict[str, object], left_out: FrozenSet[str]) -> NoReturn:
+def main(facts: dict[str, object], left_out: frozenset[str]) -> NoReturn:
     """Serve `supervise` and `template` orders until the service closes its end."""
     kernel.set_parent_death_signal(signal.SIGKILL)
     namespaces.unshare(namespaces.CLONE_NEWNS)
@@ -43,7 +44,7 @@ def main(facts: Dict[str, object], left_out: FrozenSet[str]) -> NoReturn:
     Nursery(control, Lockdown(left_out), bool(facts["as_root"]), facts).serve()
 
 
-def _start_science(facts: Dict[str, object], control: int) -> None:
+def _start_science(facts: dict[str, object], control: int) -> None:
     """Exec a template with the programs' libraries. Its environment is the one that programs see."""
     if os.fork() == 0:
         try:
@@ -51,7 +52,7 @@ def _start_science(facts: Dict[str, object], control: int) -> None:
             os.set_inheritable(control, True)
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
             limit_stack(THREAD_STACK_BYTES)
-            arguments: List[str] = [*facts["science_command"], str(control)]  # type: ignore[misc]
+            arguments: list[str] = [*facts["science_command"], str(control)]  # type: ignore[misc]
             os.execve(arguments[0], arguments, facts["science_environment"])  # type: ignore[arg-type]
         except BaseException as error:  # a fork must not fall back into the nursery's loop
             complain("the template could not be started", error)
@@ -63,9 +64,7 @@ def _start_science(facts: Dict[str, object], control: int) -> None:
 class Nursery:
     """Answers orders one after the other."""
 
-    def __init__(
-        self, control: socket.socket, lockdown: Lockdown, as_root: bool, facts: Dict[str, object]
-    ) -> None:
+    def __init__(self, control: socket.socket, lockdown: Lockdown, as_root: bool, facts: dict[str, object]) -> None:
         self._control, self._lockdown, self._as_root, self._facts = control, lockdown, as_root, facts
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
@@ -94,7 +93,7 @@ class Nursery:
         else:
             self._supervise(order, own)
 
-    def _supervise(self, order: Dict[str, object], own: List[int]) -> None:
+    def _supervise(self, order: dict[str, object], own: list[int]) -> None:
         """Fork a supervisor into the sandbox whose PID 1 is behind the first descriptor."""
         try:
             namespaces.setns(own[0], namespaces.CLONE_NEWPID)
@@ -110,7 +109,7 @@ class Nursery:
         if pid > 0:
             descriptors.send(self._control, {"done": "supervise"})
 
-    def _become_supervisor(self, order: Dict[str, object], own: List[int]) -> NoReturn:
+    def _become_supervisor(self, order: dict[str, object], own: list[int]) -> NoReturn:
         try:
             sandbox, channel, zygote = own[:3]
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -129,7 +128,7 @@ class Nursery:
 def _hear_of_birth(zygote: socket.socket) -> None:
     message, _ = descriptors.receive(zygote)
     if "born" not in message:
-        raise OSError("the zygote could not be made: %s" % message.get("failed"))
+        raise OSError("the zygote could not be made: {}".format(message.get("failed")))
 
 
 def limit_stack(soft_bytes: int) -> None:
@@ -141,7 +140,7 @@ def limit_stack(soft_bytes: int) -> None:
 
 def complain(what: str, error: BaseException) -> None:
     """Tell the operator, on the service's stderr. Nothing that a guest said comes here."""
-    os.write(2, ("%s: %s: %s\n" % (what, type(error).__name__, error)).encode())
+    os.write(2, (f"{what}: {type(error).__name__}: {error}\n").encode())
 
 
 def reap() -> None:

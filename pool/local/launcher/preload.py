@@ -8,14 +8,14 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import List
+    pass
 
 STANDARD = ("ast", "asyncio", "collections", "csv", "datetime", "decimal", "io", "json", "logging", "math",
             "multiprocessing", "random", "re", "statistics", "string", "subprocess", "tempfile", "textwrap",
             "threading", "traceback", "typing", "unittest.mock", "urllib.request", "uuid")  # fmt: skip
 
 
-def load(names: List[str]) -> List[str]:
+def load(names: list[str]) -> list[str]:
     """Import what is there; returns the names that could be. The caller has one thread, and so has it afterwards."""
     gc.disable()
     loaded = [name for name in names if _import(name)]
@@ -28,7 +28,9 @@ def load(names: List[str]) -> List[str]:
     gc.freeze()
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:
-        raise SystemExit("preloading %s started threads: %d run, one may (a fork takes only one along)" % (names, threads))
+        raise SystemExit(
+            "preloading %s started threads: %d run, one may (a fork takes only one along)" % (names, threads)
+        )
     return loaded
 
 

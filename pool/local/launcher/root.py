@@ -8,7 +8,7 @@ from sandbox_runtime import namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import List
+    pass
 
 _BASE = "/mnt"
 _READ_ONLY = namespaces.MS_RDONLY | namespaces.MS_NOSUID | namespaces.MS_NODEV
@@ -38,14 +38,16 @@ FONT_LISTS = "/etc/matplotlib"
 to, and would search all fonts again: so each sandbox has a folder with a link to it."""
 
 
-def build(trees: List[str], font_lists: str, writable: bool) -> None:
+def build(trees: list[str], font_lists: str, writable: bool) -> None:
     """Build the root and move into it. The caller is alone in its mount namespace, and seals the root later.
 
     `trees` are the folders of the programs' environment; `writable` is for the test of the step `read_only_root`.
     """
     namespaces.mount("none", "/", None, namespaces.MS_REC | namespaces.MS_PRIVATE)
     handles = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in _present(["/usr", *trees])}
-    namespaces.mount("tmpfs", _BASE, "tmpfs", namespaces.MS_NOSUID | namespaces.MS_NODEV, "size=16m,nr_inodes=2k,mode=755")
+    namespaces.mount(
+        "tmpfs", _BASE, "tmpfs", namespaces.MS_NOSUID | namespaces.MS_NODEV, "size=16m,nr_inodes=2k,mode=755"
+    )
     _fill()
     _copy_folder(font_lists, _BASE + FONT_LISTS)
     for path in _present(["/usr", *_real_top_level(), *_TREES_IN_ETC, *trees]):
@@ -62,11 +64,11 @@ def seal() -> None:
     namespaces.mount("none", "/", None, namespaces.MS_BIND | namespaces.MS_REMOUNT | _READ_ONLY)
 
 
-def _present(paths: List[str]) -> List[str]:
+def _present(paths: list[str]) -> list[str]:
     return [path for path in paths if os.path.isdir(path)]
 
 
-def _real_top_level() -> List[str]:
+def _real_top_level() -> list[str]:
     """/bin and its like where they are folders of their own; elsewhere they are links into /usr."""
     return [path for path in ("/bin", "/sbin", "/lib", "/lib64") if not os.path.islink(path)]
 
@@ -101,7 +103,7 @@ def _write(path: str, data: bytes) -> None:
         file.write(data)
 
 
-def _bind(source: str, target: str, writable: bool, handle: "int | None" = None) -> None:
+def _bind(source: str, target: str, writable: bool, handle: int | None = None) -> None:
     # An environment below /mnt is hidden by the new root's own mount: the handle was opened before.
     origin = source if handle is None else "/proc/self/fd/%d" % handle
     os.makedirs(target, exist_ok=True)

@@ -15,12 +15,13 @@ import socket
 import sys
 
 from launcher import birth, nursery, preload, root
+
 from sandbox_runtime import child, descriptors, kernel, namespaces, program, seccomp, zygote
 from sandbox_runtime.lockdown import Lockdown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, FrozenSet, List, Optional
+    pass
 
 _SIGNALFD_RECORD_BYTES = 128
 MAIN_STACK_BYTES = 8 * 2**20
@@ -28,11 +29,11 @@ _SUPERVISOR_PID = 2
 """In its sandbox's PID namespace: it is the first to join the zygote there."""
 
 
-def main(control: int, facts: Dict[str, object], left_out: FrozenSet[str]) -> Optional[program.Program]:
+def main(control: int, facts: dict[str, object], left_out: frozenset[str]) -> program.Program | None:
     """Serve `spawn` orders. Returns in the children of zygotes only."""
     kernel.set_parent_death_signal(signal.SIGKILL)
     nursery.limit_stack(MAIN_STACK_BYTES)
-    trees: List[str] = facts["trees"]  # type: ignore[assignment]  # from the service
+    trees: list[str] = facts["trees"]  # type: ignore[assignment]  # from the service
     namespaces.unshare(namespaces.CLONE_NEWNS)
     writable = "read_only_root" in left_out
     root.build(trees, str(facts["font_lists"]), writable)
@@ -50,7 +51,7 @@ def main(control: int, facts: Dict[str, object], left_out: FrozenSet[str]) -> Op
 class Template:
     """Forks zygotes, one order after the other."""
 
-    def __init__(self, control: socket.socket, facts: Dict[str, object], left_out: FrozenSet[str]) -> None:
+    def __init__(self, control: socket.socket, facts: dict[str, object], left_out: frozenset[str]) -> None:
         self._control, self._left_out = control, left_out
         self._as_root = bool(facts["as_root"])
         self._places = child.Places(
@@ -61,10 +62,10 @@ class Template:
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._zygotes = 0
 
-    def announce(self, loaded: List[str]) -> None:
+    def announce(self, loaded: list[str]) -> None:
         descriptors.send(self._control, {"loaded": loaded})
 
-    def serve(self) -> Optional[program.Program]:
+    def serve(self) -> program.Program | None:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
         deaths = kernel.signalfd([signal.SIGCHLD])
         poll = select.poll()
@@ -99,7 +100,7 @@ class Template:
         self._control.close()
         self._reap()
 
-    def _spawn(self, order: Dict[str, object], own: List[int]) -> bool:
+    def _spawn(self, order: dict[str, object], own: list[int]) -> bool:
         """Fork a zygote into a new PID namespace. True in the zygote."""
         try:
             namespaces.unshare(namespaces.CLONE_NEWPID)
@@ -120,7 +121,7 @@ class Template:
 
     # --- in the sandbox
 
-    def _live(self, order: Dict[str, object], own: List[int]) -> Optional[program.Program]:
+    def _live(self, order: dict[str, object], own: list[int]) -> program.Program | None:
         """Be a zygote. Returns in its children."""
         supervisor, groups = socket.socket(fileno=own[0]), own[1:]
         lockdown = Lockdown(self._left_out)
@@ -135,7 +136,7 @@ class Template:
         request_order = zygote.serve(supervisor, groups)
         return self._arm(request_order, lockdown)
 
-    def _arm(self, order: child.Order, lockdown: Lockdown) -> Optional[program.Program]:
+    def _arm(self, order: child.Order, lockdown: Lockdown) -> program.Program | None:
         # Told with the others, so that the broker sees one list; the supervisor's is done in another process.
         lockdown.did("supervisor_not_dumpable")
         _forget_ourselves()
@@ -149,10 +150,10 @@ def _forget_ourselves() -> None:
     sys.path[:] = [path for path in sys.path if path not in _OWN_PATHS]
 
 
-_OWN_PATHS: List[str] = []
+_OWN_PATHS: list[str] = []
 
 
-def start(words: str, own_paths: List[str], left_out: List[str]) -> Optional[program.Program]:
+def start(words: str, own_paths: list[str], left_out: list[str]) -> program.Program | None:
     """Entry of `science_main.py`: `words` is JSON, see `pool/local/launch.py`."""
     _OWN_PATHS.extend(own_paths)
     facts = json.loads(words)

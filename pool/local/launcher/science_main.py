@@ -10,6 +10,7 @@ import sys
 sys.path[0:1] = own_paths = [sys.argv[1], os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
 from launcher import science  # noqa: E402  # importable only now
+
 from sandbox_runtime import program  # noqa: E402
 
 to_run = science.start(sys.argv[2], own_paths, json.loads(sys.argv[3]))

@@ -34,20 +34,17 @@ class Threshold:
         # Crossed before the kernel watched, it would never be told.
         os.eventfd_write(self.event, 1 if int(usage.read_text()) < self._mark_bytes else 2)
 
+    def is_being_registered(self) -> bool:
+        """While a thread is at it the kernel makes whoever removes the folder wait."""
+        return self._registered is not None and not self._registered.done()
+
     def renew(self) -> None:
         """For the next sandbox: forget that the mark was crossed."""
-        if self._registered is None or not self._registered.done() or self._registered.exception():
+        if self.is_being_registered() or self._registered is None or self._registered.exception():
             return
         with suppress(BlockingIOError):
             os.eventfd_read(self.event)
         os.eventfd_write(self.event, 1)
 
     def close(self) -> None:
-        """Close it, after a thread that may still use its number."""
-        event, self.event = self.event, -1
-        if event < 0:
-            return
-        if self._registered is None:
-            os.close(event)
-        else:
-            self._registered.add_done_callback(lambda _: os.close(event))
+        os.close(self.event)

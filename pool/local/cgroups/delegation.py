@@ -10,7 +10,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from pool.local.cgroup_tree import Hierarchy, is_real_root
+from pool.local.cgroups.tree import Hierarchy, is_real_root
 
 LEAF = "service"
 

@@ -1,0 +1,84 @@
+"""This service's folder in one hierarchy, and what a sandbox's folder in it is given."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pool.local.cgroups import names
+from pool.local.cgroups.delegation import enable
+from pool.local.cgroups.limits import LINES, QUOTA_FILES
+from pool.local.cgroups.tree import Hierarchy
+from pool.settings import RunLimits
+
+
+class Branch:
+    """One folder that holds a folder for each sandbox."""
+
+    def __init__(self, hierarchy: Hierarchy, name: str) -> None:
+        self.version, self.controllers = hierarchy.version, hierarchy.controllers
+        self.path = os.path.join(hierarchy.folder, name)
+        self._lines = [LINES[hierarchy.version, controller] for controller in hierarchy.controllers]
+        self._left_out: set[str] = set()
+        """Files that this kernel does not have, or refuses to write."""
+
+    def make(self) -> None:
+        os.mkdir(self.path)
+        try:
+            if self.version == 2:
+                enable(self.path, self.controllers)
+            self._prepare()
+        except OSError:
+            names.remove(self.path)
+            raise
+
+    def _prepare(self) -> None:
+        present = set(os.listdir(self.path))
+        for lines in self._lines:
+            for file, value in lines.parent:
+                if file in present:
+                    write(f"{self.path}/{file}", value)
+        self._left_out = {file for file in QUOTA_FILES.values() if file not in present}
+
+    @property
+    def has_quota(self) -> bool:
+        return "cpu" not in self.controllers or QUOTA_FILES[self.version] not in self._left_out
+
+    @property
+    def has_thresholds(self) -> bool:
+        return self.version == 1 and "memory" in self.controllers
+
+    def limit(self, folder: str, limits: RunLimits) -> None:
+        """Set the limits of one sandbox's folder."""
+        for lines in self._lines:
+            for file, value in lines.needed(limits):
+                write(f"{folder}/{file}", value)
+            for file, value in lines.optional(limits):
+                self._limit_if_possible(folder, file, value)
+
+    def _limit_if_possible(self, folder: str, file: str, value: object) -> None:
+        if file in self._left_out:
+            return
+        try:
+            write(f"{folder}/{file}", value)
+        except OSError:  # no such file in an old kernel; EINVAL for a quota above our own cgroup's, which holds anyway
+            self._left_out.add(file)
+
+    def gauges(self, folder: str) -> list[tuple[str, str]]:
+        """Names of gauges, and the files to read."""
+        return [(gauge, f"{folder}/{file}") for lines in self._lines for gauge, file in lines.gauges]
+
+    def charged_bytes(self, folder: str) -> int:
+        """Memory that is charged to a sandbox's folder; 0 where memory is not this branch's."""
+        if "memory" not in self.controllers:
+            return 0
+        file = "memory.usage_in_bytes" if self.version == 1 else "memory.current"
+        return int(Path(folder, file).read_bytes())
+
+
+def write(path: str, value: object) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, str(value).encode())
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,93 @@
+"""What is not HTTP, or too much of it. The service answers, or hangs up, and goes on."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from broker import body
+from broker.connection import MAX_HEAD_BYTES
+from broker.validation import MAX_BODY_BYTES
+from tests.http_service import Running
+
+
+def exchange(service: Running, data: bytes) -> bytes:
+    """Send bytes and return all that comes back until the connection closes."""
+    host, port = service.url.removeprefix("http://").split(":")
+    with closing(socket.create_connection((host, int(port)), timeout=10)) as connection:
+        try:
+            connection.sendall(data)
+            return b"".join(iter(lambda: connection.recv(65536), b""))
+        except ConnectionError:
+            return b""
+
+
+@pytest.fixture
+def address(service: Running) -> str:
+    return service.url.removeprefix("http://")
+
+
+@pytest.mark.parametrize("data", [b"nonsense\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02", b"GET /\xff HTTP/1.1\r\n\r\n"])
+def test_what_is_not_http_is_400_in_json(service: Running, data: bytes) -> None:
+    answer = exchange(service, data)
+    assert answer.startswith(b"HTTP/1.1 400 ") or answer.startswith(b"HTTP/1.1 403 ")
+    assert b'{"detail":' in answer
+
+
+def test_a_head_without_end_is_431(service: Running, address: str) -> None:
+    head = f"GET /health HTTP/1.1\r\nHost: {address}\r\nX: ".encode()
+    assert exchange(service, head + b"x" * MAX_HEAD_BYTES).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "Content-Length: 5\r\nContent-Length: 6",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+        "Content-Length: -1",
+        "Content-Length: five",
+        "Transfer-Encoding: gzip",
+    ],
+)
+def test_ambiguous_lengths_are_refused(service: Running, address: str, headers: str) -> None:
+    head = f"POST /v1/execute HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n{headers}\r\nConnection: close\r\n\r\n"
+    assert exchange(service, head.encode() + b"{}") [9:12] in (b"400", b"422", b"413")
+
+
+@pytest.mark.parametrize("path", ["/v1/execute", "/v1/execute/stream"])
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_above_32_mib_is_413(service: Running, path: str, declared: bool) -> None:
+    data = b'{"code": "' + b"#" * MAX_BODY_BYTES + b'"}'
+    pieces = (data[start : start + 2**20] for start in range(0, len(data), 2**20))
+    answer = service.client.post(path, content=data if declared else pieces, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["detail"]) == (413, "Request body exceeds maximum of 32 MB")
+
+
+def test_ten_megabytes_of_source_run(local: Running) -> None:
+    assert local.execute("#" * 10_000_000 + "\nprint('end')").json()["stdout"] == "end\n"
+
+
+def test_a_body_that_stands_still_is_408(make_service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "STALL_SECONDS", 0.2)
+    service = make_service()
+    address = service.url.removeprefix("http://")
+    head = f"POST /v1/execute HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: 9\r\nConnection: close\r\n\r\n"
+    assert exchange(service, head.encode() + b"{").startswith(b"HTTP/1.1 408 ")
+
+
+def test_an_error_inside_is_500_with_an_id_and_no_word_of_it(make_service: Any) -> None:
+    service = make_service()
+    service.service.pool.snapshot = lambda: 1 / 0
+    answer = service.client.get("/health", headers={"X-Request-Id": "find-me"})
+    assert (answer.status_code, answer.json()["code"], answer.headers["x-request-id"]) == (500, "internal", "find-me")
+    assert "division" not in answer.text
+    del service.service.pool.snapshot
+
+
+def test_an_expectation_is_answered(service: Running, address: str) -> None:
+    head = f"POST /v1/execute HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: 12\r\n"
+    answer = exchange(service, f'{head}Expect: 100-continue\r\nConnection: close\r\n\r\n{{"code": ""}}'.encode())
+    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 ")
