@@ -42,7 +42,7 @@ class Service:
     async def full(self) -> None:
         """Return when all sandboxes that the pool wants are ready, nobody has one, and none is on its way out."""
         async with asyncio.timeout(START_SECONDS):
-            while not await self._is_full():
+            while not await self._is_full():  # noqa: ASYNC110  # another process cannot set our event
                 await asyncio.sleep(POLL_SECONDS)
 
     async def _is_full(self) -> bool:

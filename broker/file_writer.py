@@ -38,9 +38,9 @@ class FileWriter:
 
     async def close(self) -> None:
         """All of it is in the store, though nobody can find it yet."""
+        self._closed = True
         with our_errors():
             await self._pieces.close()
-        self._closed = True
 
     async def abandon(self) -> None:
         """Remove what was written. Safe to call twice."""
@@ -56,5 +56,5 @@ class FileWriter:
         # Closing first: a bucket keeps the parts of an upload that was never completed, unseen and paid for.
         if not self._closed:
             await self.close()
-        with our_errors():
+        with our_errors("gone"):
             await obstore.delete_async(self._storage.objects, self._path)

@@ -12,6 +12,7 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Self
 
 import anyio
@@ -117,11 +118,8 @@ class FileStore:
             await self.remove_object(path)
 
     async def remove_object(self, path: str) -> None:
-        try:
-            with our_errors():
-                await obstore.delete_async(self.storage.objects, path)
-        except FileMissing:
-            return
+        with suppress(FileMissing), our_errors("gone"):
+            await obstore.delete_async(self.storage.objects, path)
 
     async def listing(self) -> list[ListedFile]:
         """All that have not expired, oldest first."""

@@ -32,6 +32,7 @@ _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else o
 
 
 def about(text: str, *, ge: float | None = None, le: float | None = None) -> Meta:
+    """Bounds only where there is always a value: of `int | None` they belong to the `int`."""
     return Meta(description=text, ge=ge, le=le)
 
 
@@ -81,30 +82,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str, about("Folder for files, made with mode 0700. Unused when `BROKER_FILE_STORAGE_URL` is set.")
     ] = str(Path(tempfile.gettempdir()) / f"code-interpreter-files-{os.getuid()}")
     max_concurrent_executions: Annotated[
-        int | None, about("Onyx's name for `BROKER_MAX_IN_FLIGHT`; both set must be equal.", ge=1)
+        Annotated[int, Meta(ge=1)] | None, about("Onyx's name for `BROKER_MAX_IN_FLIGHT`; both set must be equal.")
     ] = None
     execution_queue_timeout_sec: Annotated[
         float, about("Seconds a request waits for a sandbox before it is answered 503. 0 never waits.", ge=0, le=600)
     ] = 8.0
 
     pool_size: Annotated[
-        int | None,
-        about("Sandboxes kept warm, about 6 MiB each. Unset: twice the cores, at most 8.", ge=1, le=10_000),
+        Annotated[int, Meta(ge=1, le=10_000)] | None,
+        about("Sandboxes kept warm, about 6 MiB each. Unset: twice the cores, at most 8."),
     ] = None
     max_in_flight: Annotated[
-        int | None,
-        about("Programs running at once. Unset: 8 for each of the pool's size, at least 64.", ge=1, le=10_000),
+        Annotated[int, Meta(ge=1, le=10_000)] | None,
+        about("Programs running at once. Unset: 8 for each of the pool's size, at least 64."),
     ] = None
     queue: Annotated[
         int,
         about("Requests that may wait for a sandbox; one more is answered 429. 0 refuses at once.", ge=0, le=100_000),
     ] = 256
     overhead_seconds: Annotated[
-        float | None,
+        Annotated[float, Meta(ge=1)] | None,
         about(
             "Seconds that queue, staging and collection share beside `timeout_ms`. Unset: the queue timeout and 1,"
-            " so that the longest default run answers within the 70 s that clients wait.",
-            ge=1,
+            " so that the longest default run answers within the 70 s that clients wait."
         ),
     ] = None
     grace_seconds: Annotated[
@@ -193,7 +193,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def pool(self) -> PoolSettings:
         return PoolSettings(
-            size=self.size, max_in_flight=self.in_flight, queue=self.queue, drain_seconds=self.grace_seconds or 0.1
+            size=self.size,
+            max_in_flight=self.in_flight,
+            queue=self.queue,
+            # Sandboxes start on the cores that the programs need (executor_backend: local).
+            refill_eagerly=False,
+            drain_seconds=self.grace_seconds or 0.1,
         )
 
     @property

@@ -9,11 +9,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import msgspec
+import structlog
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from broker.errors import FileMissing, StorageFailed
 from broker.setting_values import SettingsError
+
+_log = structlog.get_logger()
 
 # A folder takes pieces of any size; S3 refuses parts of an upload below 5 MiB. Larger means fewer calls, and more
 # memory held by each upload and download under way.
@@ -69,7 +72,12 @@ def _bucket(url: str) -> Storage:
     try:
         objects = from_url(
             url,
-            client_options={"timeout": timedelta(seconds=15), "connect_timeout": timedelta(seconds=3)},
+            # An endpoint without TLS is the operator's own word for it, in the provider's variable.
+            client_options={
+                "allow_http": True,
+                "timeout": timedelta(seconds=15),
+                "connect_timeout": timedelta(seconds=3),
+            },
             retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},
         )
     except (BaseError, ValueError) as error:
@@ -83,11 +91,13 @@ def first_line(error: Exception) -> str:
 
 
 @contextmanager
-def our_errors(missing: str = "The file is gone.") -> Iterator[None]:
-    """Turn what an object store raises into `FileMissing` or `StorageFailed`."""
+def our_errors(missing: str | None = None) -> Iterator[None]:
+    """Turn what an object store raises into `StorageFailed`; where an object may be missing, into `FileMissing`."""
     try:
         yield
-    except FileNotFoundError:
-        raise FileMissing(missing) from None
     except (BaseError, OSError, ValueError) as error:
-        raise StorageFailed(f"The file store failed: {first_line(error)}") from error
+        if missing is not None and isinstance(error, FileNotFoundError):
+            raise FileMissing(missing) from None
+        # The answer does not say it: addresses and bucket names are nobody's business but the operator's.
+        _log.warning("storage.failed", reason=first_line(error))
+        raise StorageFailed("The file store failed; the service's log says why.") from error

@@ -29,8 +29,11 @@ class Isolation(msgspec.Struct, frozen=True, kw_only=True):
 class Sandbox(Protocol):
     """One sandbox: started, locked down, connected. The pool decides when it is warm."""
 
-    name: str
-    channel: Channel
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def channel(self) -> Channel: ...
 
     async def destroy(self) -> None:
         """End it and all that is in it, now; returns when nothing of it is left. Safe to call twice."""

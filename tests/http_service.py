@@ -110,4 +110,4 @@ def running(folder: Path, backend: str | Backend = "fake", **changed: Any) -> It
 
 def events(answer: httpx.Response) -> list[tuple[str, Any]]:
     """A stream's events, parsed as clients of the compatible API do."""
-    return list(parse_events(answer.iter_text()))
+    return list(parse_events(answer.read().decode().splitlines()))

@@ -1,4 +1,4 @@
-"""A client of the compatible API, as Onyx's behaves: no header of its own, no retry, splits lines as `str` does."""
+"""A client of the compatible API, as Onyx's behaves: no header of its own, no retry, the same HTTP library, lines split as it does."""
 
 from __future__ import annotations
 
@@ -6,28 +6,16 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import httpx
+import requests
 
 Event = tuple[str, dict[str, Any]]
 KNOWN = ("output", "result", "error")
 
 
-def lines(pieces: Iterable[str]) -> Iterator[str]:
-    """What `requests.iter_lines(decode_unicode=True)` makes of a body: also U+2028, U+2029 and U+0085 end a line."""
-    pending = ""
-    for piece in pieces:
-        found = (pending + piece).splitlines()
-        # A line is complete when the piece ends with what ends a line.
-        pending = found.pop() if found and found[-1] and piece and found[-1][-1] == piece[-1] else ""
-        yield from found
-    if pending:
-        yield pending
-
-
-def parse_events(pieces: Iterable[str]) -> Iterator[Event]:
+def parse_events(lines: Iterable[str]) -> Iterator[Event]:
     """Each event's type and data; comments are nothing, types that it does not know are dropped."""
     kind, data = None, []
-    for line in lines(pieces):
+    for line in lines:
         if line == "":
             if kind in KNOWN and data:
                 yield str(kind), json.loads("\n".join(data))
@@ -42,51 +30,54 @@ def parse_events(pieces: Iterable[str]) -> Iterator[Event]:
 
 class OnyxClient:
     def __init__(self, url: str) -> None:
-        self.session = httpx.Client(base_url=url, trust_env=False)
+        self.url = url
+        self.session = requests.Session()
+        self.session.trust_env = False
 
     def close(self) -> None:
         self.session.close()
 
     def is_healthy(self) -> bool:
-        answer = self.session.get("/health", timeout=5)
-        return answer.is_success and answer.json().get("status") == "ok"
+        answer = self.session.get(f"{self.url}/health", timeout=5)
+        return answer.ok and answer.json().get("status") == "ok"
 
     def upload(self, content: bytes, name: str) -> str:
-        # The client's HTTP library sends names as plain UTF-8 and percent-encodes quotes only.
-        answer = self.session.post("/v1/files", files={"file": (name, content)}, timeout=30)
+        answer = self.session.post(f"{self.url}/v1/files", files={"file": (name, content)}, timeout=30)
         answer.raise_for_status()
         file_id: str = answer.json()["file_id"]
         return file_id
 
     def execute(self, code: str, **fields: Any) -> dict[str, Any]:
-        answer = self.session.post("/v1/execute", json=self._body(code, **fields), timeout=70)
+        answer = self.session.post(f"{self.url}/v1/execute", json=_body(code, **fields), timeout=70)
         answer.raise_for_status()
         result: dict[str, Any] = answer.json()
         return result
 
     def stream(self, code: str, path: str = "/v1/execute/stream", **fields: Any) -> Iterator[Event]:
         """Falls back to the batch call where the path does not exist."""
-        with self.session.stream("POST", path, json=self._body(code, **fields), timeout=70) as answer:
+        with self.session.post(f"{self.url}{path}", json=_body(code, **fields), stream=True, timeout=70) as answer:
             if answer.status_code != 404:
                 answer.raise_for_status()
-                yield from parse_events(answer.iter_text())
+                yield from parse_events(answer.iter_lines(decode_unicode=True))
                 return
-        yield from self._as_events(self.execute(code, **fields))
-
-    def _body(self, code: str, *, timeout_ms: int = 60_000, files: list[dict[str, str]] | None = None) -> dict[str, Any]:
-        body: dict[str, Any] = {"code": code, "timeout_ms": timeout_ms}
-        return {**body, "files": files} if files else body
-
-    def _as_events(self, result: dict[str, Any]) -> Iterator[Event]:
-        for stream in ("stdout", "stderr"):
-            if result[stream]:
-                yield "output", {"stream": stream, "data": result[stream]}
-        yield "result", result
+        yield from _as_events(self.execute(code, **fields))
 
     def download(self, file_id: str) -> bytes:
-        answer = self.session.get(f"/v1/files/{file_id}", timeout=30)
+        answer = self.session.get(f"{self.url}/v1/files/{file_id}", timeout=30)
         answer.raise_for_status()
         return answer.content
 
     def delete(self, file_id: str) -> None:
-        self.session.delete(f"/v1/files/{file_id}", timeout=10).raise_for_status()
+        self.session.delete(f"{self.url}/v1/files/{file_id}", timeout=10).raise_for_status()
+
+
+def _body(code: str, *, timeout_ms: int = 60_000, files: list[dict[str, str]] | None = None) -> dict[str, Any]:
+    body: dict[str, Any] = {"code": code, "timeout_ms": timeout_ms}
+    return {**body, "files": files} if files else body
+
+
+def _as_events(result: dict[str, Any]) -> Iterator[Event]:
+    for stream in ("stdout", "stderr"):
+        if result[stream]:
+            yield "output", {"stream": stream, "data": result[stream]}
+    yield "result", result

@@ -20,13 +20,13 @@ import msgspec
 
 from pool.errors import SandboxStartFailed
 from pool.local.environment import ProgramEnvironment
+from sandbox_runtime import wire
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
-_RUNTIME = os.path.join(os.path.dirname(os.path.dirname(_HERE)), "sandbox-runtime")
+_START = os.path.join(_HERE, "launcher", "start.py")
+_RUNTIME = os.path.dirname(os.path.abspath(wire.__file__))
 
 MAX_REPLY_BYTES = 65536
-
-KEEPER = "import sys; sys.path[:0] = sys.argv[1:3]; from launcher import keeper; keeper.main(sys.argv[3], {left_out!r})"
 
 
 class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +105,16 @@ class Launcher:
         science_ours, science_theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         facts = self._facts(lifeline_read, nursery_theirs.fileno(), science_theirs.fileno())
         self._keeper = subprocess.Popen(  # noqa: S603  # our own interpreter and files
-            [sys.executable, "-I", "-S", "-c", self._code(), _RUNTIME, _HERE, json.dumps(facts)],
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                _START,
+                "keeper",
+                _RUNTIME,
+                json.dumps(facts),
+                json.dumps(self._plan.left_out),
+            ],
             stdin=subprocess.DEVNULL,
             pass_fds=(lifeline_read, nursery_theirs.fileno(), science_theirs.fileno()),
             env={},
@@ -148,9 +157,6 @@ class Launcher:
         with suppress(ProcessLookupError):
             self._keeper.kill()
 
-    def _code(self) -> str:
-        return KEEPER.format(left_out=list(self._plan.left_out))
-
     def _facts(self, lifeline: int, nursery: int, science: int) -> dict[str, object]:
         environment, plan = self._plan.environment, self._plan
         science_facts = {
@@ -160,7 +166,6 @@ class Launcher:
             "preload": plan.preload,
             "environment": program_variables(environment),
         }
-        script = os.path.join(_HERE, "launcher", "science_main.py")
         return {
             "as_root": os.geteuid() == 0,
             "lifeline": lifeline,
@@ -169,7 +174,8 @@ class Launcher:
             "group_parents": plan.group_parents,
             "science_command": [
                 environment.python,
-                script,
+                _START,
+                "science",
                 _RUNTIME,
                 json.dumps(science_facts),
                 json.dumps(plan.left_out),

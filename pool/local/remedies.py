@@ -64,9 +64,7 @@ def for_mounts(machine: Machine) -> str:
 
 
 def for_seccomp(architecture_known: bool) -> str:
-    if not architecture_known:
-        return "an x86_64 or aarch64 machine: the filter's numbers are known for these"
-    return "a kernel built with CONFIG_SECCOMP_FILTER=y, or a runtime that has it (gVisor needs no setting)"
+    return "a kernel built with CONFIG_SECCOMP_FILTER=y" if architecture_known else ARCHITECTURE
 
 
 def for_landlock(abi: int) -> str:
@@ -87,3 +85,4 @@ def for_cgroup(machine: Machine) -> str:
 
 
 KERNEL = "Linux 5.8 or later"
+ARCHITECTURE = "an x86_64 or aarch64 machine"

@@ -39,7 +39,9 @@ def _encodes(value: str) -> bool:
 
 def relative_path(value: object) -> bool:
     """A path below the workspace: no traversal can be spelled with it."""
-    if not text(MAX_PATH_BYTES)(value) or "\0" in value or len(value.encode()) > MAX_PATH_BYTES:
+    if not isinstance(value, str) or not text(MAX_PATH_BYTES)(value):
+        return False
+    if "\0" in value or len(value.encode()) > MAX_PATH_BYTES:
         return False
     return not any(part in ("", ".", "..") for part in value.split("/"))
 

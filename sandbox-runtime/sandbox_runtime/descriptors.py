@@ -36,7 +36,7 @@ def receive(peer: socket.socket) -> tuple[dict[str, object], list[int]]:
     if not data:
         raise PeerGone("the other end closed the socket")
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-        raise OSError("a message over %d bytes or %d descriptors" % (MAX_MESSAGE_BYTES, MAX_DESCRIPTORS))
+        raise OSError(f"a message over {MAX_MESSAGE_BYTES} bytes or {MAX_DESCRIPTORS} descriptors")
     message: dict[str, object] = json.loads(data)
     return message, list(rights)
 

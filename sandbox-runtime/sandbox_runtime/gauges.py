@@ -3,19 +3,14 @@
 Guests are all processes of the sandbox but its zygote and its supervisor. Memory is theirs alone: not
 the page cache, not files in the workspace, not pages still shared with the zygote.
 
-Where the kernel can say that it is time to look, nobody looks before: a look costs 0.14 ms of CPU with
-the waking up, and there may be hundreds of programs that sleep.
+Where the kernel can say that it is time to look at the memory, nobody looks every few milliseconds: a look costs
+0.14 ms of CPU with the waking up, and there may be hundreds of programs that sleep.
 """
 
 from __future__ import annotations
 
 import os
-import select
 import sys
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
 
 KIB = 1024
 
@@ -26,14 +21,15 @@ run; an allocating program gains about 1 MiB a millisecond, so the interval foll
 
 FILL_BYTES_PER_SECOND = 2 * 2**30
 
+RESTING_LOOK_SECONDS = 1.0
+"""While the kernel watches the memory: for processes only, which it caps by itself. It counts those that it refused,
+and tells nobody (cgroup v1 since Linux 6.11), so somebody has to look. Shorter ends a capped fork bomb sooner."""
+
 
 def next_look_seconds(used_bytes: int, limit_bytes: int) -> float:
     """When to look again: before the headroom can have been filled, within bounds."""
     headroom = max(0, limit_bytes - used_bytes)
     return min(LONGEST_LOOK_SECONDS, max(SHORTEST_LOOK_SECONDS, headroom / FILL_BYTES_PER_SECOND))
-
-
-NOT_BEFORE_AN_ALARM = float("inf")
 
 
 class Gauges:
@@ -49,24 +45,20 @@ class Gauges:
         self._killed_before = self._oom_kills()
         self._refused_before = self._refusals()
 
-    def alarms(self) -> list[tuple[int, int]]:
-        """Descriptors for `poll`, with their events: each says that it is time to look."""
-        events = (("memory_threshold", select.POLLIN), ("pids_events", select.POLLPRI))
-        return [(self._files[name], event) for name, event in events if name in self._files]
+    def alarms(self) -> list[int]:
+        """Descriptors that become readable when it is time to look."""
+        return [self._files[name] for name in ("memory_threshold",) if name in self._files]
 
     def first_look_seconds(self) -> float:
-        return NOT_BEFORE_AN_ALARM if self._kernel_watches() else SHORTEST_LOOK_SECONDS
+        return RESTING_LOOK_SECONDS if self._kernel_watches() else SHORTEST_LOOK_SECONDS
 
     def next_look_seconds(self, used_bytes: int, limit_bytes: int) -> float:
-        return NOT_BEFORE_AN_ALARM if self._kernel_watches() else next_look_seconds(used_bytes, limit_bytes)
+        return RESTING_LOOK_SECONDS if self._kernel_watches() else next_look_seconds(used_bytes, limit_bytes)
 
     def _kernel_watches(self) -> bool:
-        if "memory_threshold" not in self._files or "pids_events" not in self._files:
+        if "memory_threshold" not in self._files:
             return False
-        try:
-            self._threshold_count += int.from_bytes(os.read(self._files["memory_threshold"], 8), sys.byteorder)
-        except BlockingIOError:  # nothing has happened since
-            pass
+        self._threshold_count += _count(self._files["memory_threshold"])
         return self._threshold_count == 1
 
     def memory_bytes(self) -> int:
@@ -100,6 +92,14 @@ class Gauges:
         return os.pread(self._files[name], 16384, 0)
 
 
+def _count(event: int) -> int:
+    """What was added to an eventfd since the last call."""
+    try:
+        return int.from_bytes(os.read(event, 8), sys.byteorder)
+    except BlockingIOError:
+        return 0
+
+
 def guests() -> list[int]:
     own = os.getpid()
     return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if pid not in (1, own)]
@@ -124,7 +124,7 @@ def _private_bytes(pid: int) -> int:
 
 
 def _private_dirty(pid: int) -> int:
-    with open("/proc/%d/smaps_rollup" % pid, "rb") as file:
+    with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
         for line in file:
             if line.startswith(b"Private_Dirty:"):
                 return int(line.split()[1]) * KIB
@@ -133,7 +133,7 @@ def _private_dirty(pid: int) -> int:
 
 def _resident_bytes(pid: int) -> int | None:
     try:
-        with open("/proc/%d/statm" % pid, "rb") as file:
+        with open(f"/proc/{pid}/statm", "rb") as file:
             _, resident, shared = map(int, file.read().split()[:3])
     except OSError:
         return None

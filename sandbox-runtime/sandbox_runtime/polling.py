@@ -20,9 +20,9 @@ class Loop:
 
     def __init__(self) -> None:
         self._poll = select.poll()
-        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._callbacks: dict[int, Callable[[], object]] = {}
 
-    def on(self, descriptor: int, callback: Callable[[], None], events: int = READABLE) -> None:
+    def on(self, descriptor: int, callback: Callable[[], object], events: int = READABLE) -> None:
         self._callbacks[descriptor] = callback
         self._poll.register(descriptor, events)
 

@@ -4,7 +4,7 @@
 
 The child says its status on the control pipe as its last act, which is 4 ms earlier than the kernel
 tells of its death; what else comes there is ignored. SECURITY: a program that forges that message
-lies about itself only (tests/hostile/test_shim.py).
+lies about itself only (tests/hostile/test_pipes.py).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sandbox_runtime import child, gauges, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Callable
 
     from sandbox_runtime.polling import Loop
@@ -63,10 +64,12 @@ class End:
 
     __slots__ = ("reason", "exit_code", "signal", "at", "limits_hit")
 
-    def __init__(self, reason: str, exit_code: int | None, signal_name: str | None = None) -> None:
+    def __init__(
+        self, reason: str, exit_code: int | None, signal_name: str | None = None, limits_hit: Sequence[str] = ()
+    ) -> None:
         self.reason, self.exit_code, self.signal = reason, exit_code, signal_name
         self.at = time.monotonic()
-        self.limits_hit: list[str] = []
+        self.limits_hit = list(limits_hit)
 
 
 def killed(reason: str) -> End:
@@ -78,7 +81,14 @@ def end_of_process(status: int) -> End:
     """The end as the kernel tells it: `status` as in `os.waitstatus_to_exitcode`."""
     if status >= 0:
         return End("exited", status)
-    return End("signal", 128 - status, signal.Signals(-status).name if -status in signal.valid_signals() else None)
+    return End("signal", 128 - status, _signal_name(-status))
+
+
+def _signal_name(number: int) -> str | None:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal between SIGRTMIN and SIGRTMAX has none
+        return None
 
 
 class Run:
@@ -98,14 +108,17 @@ class Run:
         self._deadline = self.started + order.timeout_ms / 1000
         self._next_look = self.started + self._gauge.first_look_seconds()
         self._stdin = memoryview(stdin)
+        # SECURITY: a program can open the other end of its pipes through /proc and read what it wrote: we would
+        # wait for that byte, and no clock would run (tests/hostile/test_pipes.py).
+        os.set_blocking(self._pipes.control, False)
         words = {"args": order.args, "env": order.env, "echo": order.last_line_interactive}
         _hand_over(self._pipes.request, json.dumps(words).encode())
         loop.on(self._pipes.stdout, lambda: self._output("stdout", loop))
         loop.on(self._pipes.stderr, lambda: self._output("stderr", loop))
         loop.on(self._pipes.control, lambda: self._control(loop))
         loop.on(self._pipes.stdin, lambda: self._feed(loop), 4)
-        for descriptor, events in self._gauge.alarms():
-            loop.on(descriptor, self._look_at_gauges, events)
+        for descriptor in self._gauge.alarms():
+            loop.on(descriptor, self._look_at_gauges)
 
     def end(self, end: End) -> None:
         """Record how it ended; what comes first counts."""
@@ -138,12 +151,11 @@ class Run:
         self.end(killed("oom") if oom else end_of_process(status))
 
     def _control(self, loop: Loop) -> None:
-        said = os.read(self._pipes.control, READ_BYTES)
-        match = _STATUS.match(said)
+        said = _read(self._pipes.control)
+        match = _STATUS.match(said or b"")
         if match and int(match[1]) <= 255:
-            self.end(End("exited", int(match[1])))
-            self.ended.limits_hit += _known(match[2])
-        if not said:
+            self.end(End("exited", int(match[1]), limits_hit=_known(match[2])))
+        if said == b"":
             loop.off(self._pipes.control)
 
     def _feed(self, loop: Loop) -> None:
@@ -179,8 +191,11 @@ class Run:
 
     # --- after its end
 
-    def drain(self) -> None:
-        """Take what is still in the pipes. Bounded: a daemon may go on writing."""
+    def drain(self, loop: Loop) -> None:
+        """Take what is still in the pipes, and no more from then on. Bounded: a daemon may go on writing."""
+        # What a daemon writes while the report goes out would come after it, and break the protocol.
+        for name in ("stdin", "control", *wire.STREAMS):
+            loop.off(getattr(self._pipes, name))
         for stream in wire.STREAMS:
             drained = 0
             while drained < DRAIN_BYTES:
@@ -210,5 +225,5 @@ def _hand_over(descriptor: int, data: bytes) -> None:
 
 
 def _known(names: bytes | None) -> list[str]:
-    said = (names or b"").decode("ascii").split(",")
-    return [name for name in said if name in wire.RESOURCES]
+    said = set((names or b"").decode("ascii").split(","))
+    return [name for name in wire.RESOURCES if name in said]

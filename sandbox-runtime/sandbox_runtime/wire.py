@@ -105,7 +105,7 @@ class Message:
     def __init_subclass__(cls) -> None:
         cls.checks = cls.__dict__["__slots__"]
 
-    def __init__(self, **fields: object) -> None:
+    def __init__(self, /, **fields: object) -> None:  # `/`: a peer may call a field "self"
         if fields.keys() != self.checks.keys():
             raise WireError(f"{self.kind} has fields {_quote(sorted(fields))}, needs {sorted(self.checks)}")
         for name, value in fields.items():
@@ -295,7 +295,7 @@ class Writer:
         frame = {"v": PROTOCOL, "kind": message.kind, "run": run, "seq": self._seq, "body": body}
         line = json.dumps(frame, separators=(",", ":")).encode("ascii") + b"\n"
         if len(line) > MAX_LINE_BYTES:
-            raise WireError("a %s frame of %d bytes, at most %d" % (message.kind, len(line), MAX_LINE_BYTES))
+            raise WireError(f"a {message.kind} frame of {len(line)} bytes, at most {MAX_LINE_BYTES}")
         self._seq += 1
         return line
 
@@ -326,7 +326,7 @@ class Lines:
 
 def _bounded(length: int) -> None:
     if length >= MAX_LINE_BYTES:
-        raise WireError("a line of %d bytes or more, at most %d" % (length, MAX_LINE_BYTES))
+        raise WireError(f"a line of {length} bytes or more, at most {MAX_LINE_BYTES}")
 
 
 class Reader:
@@ -358,9 +358,9 @@ class Reader:
         if type(frame) is not dict or frame.keys() != {"v", "kind", "run", "seq", "body"}:
             raise WireError(f"not a frame: {_quote(line)}")
         if frame["v"] != PROTOCOL or type(frame["v"]) is not int:
-            raise WireError("protocol version %s, want %d" % (_quote(frame["v"]), PROTOCOL))
+            raise WireError(f"protocol version {_quote(frame['v'])}, want {PROTOCOL}")
         if frame["seq"] != self._seq or type(frame["seq"]) is not int:
-            raise WireError("frame number %s, want %d" % (_quote(frame["seq"]), self._seq))
+            raise WireError(f"frame number {_quote(frame['seq'])}, want {self._seq}")
         if not text(64)(frame["run"]) or type(frame["kind"]) is not str or type(frame["body"]) is not dict:
             raise WireError(f"not a frame: {_quote(line)}")
         return frame["run"], frame["kind"], frame["body"]

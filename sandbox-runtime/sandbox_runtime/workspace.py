@@ -12,7 +12,7 @@ import os
 import stat
 import time
 
-from sandbox_runtime import program, wire
+from sandbox_runtime import checks, program, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ MAX_DEPTH = 64
 RESOURCE_OF = {errno.ENOSPC: "disk", errno.EDQUOT: "disk", errno.EFBIG: "file_size"}
 
 
+_NO_FILE = -1
+
+
 class Inputs:
     """What was staged: the program, its stdin, and files with the digest of their content."""
 
@@ -32,7 +35,7 @@ class Inputs:
         self.stdin = bytearray()
         self.digests: dict[str, tuple[int, bytes]] = {}
         self._root = root
-        self._file: int | None = None
+        self._file = _NO_FILE
         self._path = ""
         self._size_bytes = 0
         self._hash = hashlib.sha256()
@@ -42,7 +45,7 @@ class Inputs:
         if piece.target == "stdin":
             self.stdin += piece.data
             return
-        if self._file is None:
+        if self._file == _NO_FILE:
             self._open(ENTRY if piece.target == "code" else piece.path)
         self._write(piece.data)
         if piece.last:
@@ -55,7 +58,6 @@ class Inputs:
         self._path, self._size_bytes, self._hash = path, 0, hashlib.sha256()
 
     def _write(self, data: bytes) -> None:
-        assert self._file is not None
         self._hash.update(data)
         self._size_bytes += len(data)
         left = memoryview(data)
@@ -63,9 +65,8 @@ class Inputs:
             left = left[os.write(self._file, left) :]
 
     def _close(self) -> None:
-        assert self._file is not None
         os.close(self._file)
-        self._file = None
+        self._file = _NO_FILE
         self.digests[self._path] = (self._size_bytes, self._hash.digest())
 
 
@@ -113,7 +114,7 @@ class Collection:
             if path is not None:
                 yield from self._read(path, name)
 
-    def _walk(self) -> Iterator[tuple[bytes, os.DirEntry]]:
+    def _walk(self) -> Iterator[tuple[bytes, os.DirEntry[bytes]]]:
         folders = [b""]
         while folders:
             folder = folders.pop()
@@ -126,7 +127,7 @@ class Collection:
                 else:
                     self._skip(name, "too_deep")
 
-    def _entries(self, folder: bytes) -> list[os.DirEntry]:
+    def _entries(self, folder: bytes) -> list[os.DirEntry[bytes]]:
         try:
             with os.scandir(os.path.join(self._root.encode(), folder)) as entries:
                 return sorted(entries, key=lambda entry: entry.name)
@@ -134,23 +135,24 @@ class Collection:
             self._skip(folder, "unreadable")
             return []
 
-    def _sendable(self, name: bytes, entry: os.DirEntry) -> str | None:
+    def _sendable(self, name: bytes, entry: os.DirEntry[bytes]) -> str | None:
         """The file's path when it is to be returned; else it is skipped with a reason, or has none to be named."""
         if name == ENTRY.encode():
             return None
-        try:
-            path = name.decode("utf-8")
-        except UnicodeDecodeError:
-            return self._skip(name, "name_not_utf8")
-        reason = self._objection(entry.stat(follow_symlinks=False), path)
-        return self._skip(name, reason) if reason else path
+        path = name.decode("utf-8", "replace")
+        reason = self._objection(name, path, entry.stat(follow_symlinks=False))
+        if reason:
+            self._skip(name, reason)
+        return None if reason else path
 
-    def _objection(self, state: os.stat_result, path: str) -> str | None:
+    def _objection(self, name: bytes, path: str, state: os.stat_result) -> str | None:
+        if path.encode() != name:
+            return "name_not_utf8"
         if not stat.S_ISREG(state.st_mode):
             return "not_regular"
         if state.st_ino in self._seen:
             return "hard_link"
-        if not wire.relative_path(path):
+        if not checks.relative_path(path):
             return "too_deep"
         self._seen.add(state.st_ino)
         return None

@@ -11,79 +11,70 @@ come from inside the sandbox away from PID 1, SIGKILL and SIGSTOP too (tests/hos
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 
-from sandbox_runtime import child, descriptors, kernel
+from sandbox_runtime import child, descriptors
+from sandbox_runtime.deaths import Deaths
+from sandbox_runtime.polling import Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-_SIGNALFD_RECORD_BYTES = 128
-
 
 def serve(supervisor: socket.socket, groups: list[int]) -> child.Order:
     """Fork a child for each order. Returns in the children only; the zygote itself ends here."""
-    deaths = _watch_deaths()
-    children: set[int] = set()
-    poll = select.poll()
-    for descriptor in (supervisor.fileno(), deaths):
-        poll.register(descriptor, select.POLLIN)
-    while True:
-        ready = {descriptor for descriptor, _ in poll.poll()}
-        if deaths in ready:
-            os.read(deaths, 16 * _SIGNALFD_RECORD_BYTES)
-            _reap(supervisor, children)
-        if supervisor.fileno() in ready:
-            order = _answer(supervisor, groups, children)
-            if order is not None:
-                return order
+    return Zygote(supervisor, groups).serve()
 
 
-def _watch_deaths() -> int:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD, signal.SIGTERM])
-    return kernel.signalfd([signal.SIGCHLD])
+class Zygote:
+    """One for the life of a sandbox."""
+
+    def __init__(self, supervisor: socket.socket, groups: list[int]) -> None:
+        self._supervisor, self._groups = supervisor, groups
+        self._children: set[int] = set()
+        self._order: child.Order | None = None
+
+    def serve(self) -> child.Order:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        self._deaths = Deaths()
+        loop = Loop()
+        loop.on(self._deaths.descriptor, self._tell_of_deaths)
+        loop.on(self._supervisor.fileno(), self._obey)
+        while self._order is None:
+            loop.turn()
+        return self._order
+
+    def _tell_of_deaths(self) -> None:
+        """The supervisor hears of its own children only: a fork bomb's dead would drown it."""
+        for pid, status in self._deaths.reap():
+            if pid in self._children:
+                self._children.discard(pid)
+                self._tell({"ended": pid, "status": status})
+
+    def _obey(self) -> None:
+        try:
+            message, own = descriptors.receive(self._supervisor)
+        except OSError:
+            leave()
+        pid = os.fork()
+        if pid == 0:
+            self._order = child.Order(own, message["limits"], self._groups)  # type: ignore[arg-type]  # from our own
+            return
+        for descriptor in own:
+            os.close(descriptor)
+        self._children.add(pid)
+        self._tell({"forked": pid})
+
+    def _tell(self, message: dict[str, object]) -> None:
+        try:
+            descriptors.send(self._supervisor, message)
+        except OSError:
+            leave()
 
 
 def leave() -> NoReturn:
     """End the sandbox: with PID 1 gone the kernel kills everything in its PID namespace."""
     os._exit(0)
-
-
-def _reap(supervisor: socket.socket, children: set[int]) -> None:
-    """Reap all that are dead; the supervisor hears of its own children only, or a fork bomb's dead would drown it."""
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        if pid in children:
-            children.discard(pid)
-            _tell(supervisor, {"ended": pid, "status": os.waitstatus_to_exitcode(status)})
-
-
-def _tell(supervisor: socket.socket, message: dict[str, object]) -> None:
-    try:
-        descriptors.send(supervisor, message)
-    except OSError:
-        leave()
-
-
-def _answer(supervisor: socket.socket, groups: list[int], children: set[int]) -> child.Order | None:
-    try:
-        message, own = descriptors.receive(supervisor)
-    except OSError:
-        leave()
-    pid = os.fork()
-    if pid == 0:
-        return child.Order(own, message["limits"], groups)
-    for descriptor in own:
-        os.close(descriptor)
-    children.add(pid)
-    _tell(supervisor, {"forked": pid})
-    return None

@@ -69,7 +69,7 @@ async def until(holds: Callable[[], object], *, within_seconds: float = 5000.0) 
     while not holds():
         assert anyio.current_time() < deadline, "it never came to hold"
         await anyio.sleep(pause)
-        pause = min(1.0, pause * 1.1)
+        pause = min(0.1, pause * 1.1)
 
 
 async def everyone_has_acted() -> None:

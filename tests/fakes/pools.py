@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import msgspec
 
@@ -20,9 +22,9 @@ class CountingObserver:
     """Remembers everything it was told, in order."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, object]] = []
+        self.told: list[tuple[str, Any]] = []
 
-    def words(self, what: str) -> list[object]:
+    def words(self, what: str) -> list[Any]:
         return [word for told, word in self.told if told == what]
 
     def lease_granted(self, *, warm: bool, wait_seconds: float) -> None:
@@ -96,6 +98,7 @@ def holds_together(pool: SandboxPool, backend: FakeBackend) -> None:
 def nothing_is_left(pool: SandboxPool, backend: FakeBackend) -> None:
     """I8."""
     assert len(pool._ledger.slots) == len(pool._ledger.waiting) == 0
-    assert pool._keepers == pool._waiters == {}
+    assert not pool._keepers
+    assert not pool._waiters
     assert backend.live == {}
     assert not backend.is_running

@@ -13,7 +13,9 @@ from tests.fakes.backend import FakeBackend
 def main() -> None:
     settings = from_environment()
     configure(settings.log_level, settings.log_format)
-    anyio.run(serve, settings, FakeBackend(), lambda text: print(text, flush=True), backend_options={"use_uvloop": True})
+    anyio.run(
+        serve, settings, FakeBackend(), lambda text: print(text, flush=True), backend_options={"use_uvloop": True}
+    )
 
 
 if __name__ == "__main__":

@@ -99,6 +99,7 @@ class FakeSupervisor:
         self.writer = wire.Writer()
         self.gate_is_open = True
         self.programs: list[str] = []
+        self.heard_runs: list[tuple[str, wire.Run]] = []
         self.pings = 0
         self._reader = wire.Reader(wire.FROM_BROKER)
         self._staged: dict[tuple[str, str], bytes] = {}
@@ -125,6 +126,7 @@ class FakeSupervisor:
         self.say(wire.Pong(nonce=message.nonce))
 
     def run(self, run: str, message: wire.Run) -> None:
+        self.heard_runs.append((run, message))
         self.programs.append(self.staged("code").decode())
         self._held_back = [(run, each) for each in self.results()]
         if self.gate_is_open:

@@ -97,9 +97,10 @@ class LeakyPool(SandboxPool):
             self._leave(waiter)
 
 
+@pytest.mark.slow
 def test_a_planted_leak_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SandboxPool, "lease", LeakyPool.lease)
-    with pytest.raises(AssertionError, match="I5|never came to hold"):
+    with pytest.raises(AssertionError, match=r"I5|never came to hold"):
         every_suspension(partial(_played, a_run_that_first_waits_in_the_queue))
 
 

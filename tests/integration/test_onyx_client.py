@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import pytest
+import requests
 
 from tests.http_service import Running
 from tests.onyx_client import OnyxClient, parse_events
@@ -36,7 +37,7 @@ def test_one_tool_call_from_upload_to_clean_up(service: Running, client: OnyxCli
     (made,) = [each for each in result["files"] if each["kind"] == "file"]
     assert client.download(made["file_id"]).decode() == ",".join(names)
     client.delete(made["file_id"])
-    with pytest.raises(httpx.HTTPStatusError, match="404"):
+    with pytest.raises(requests.HTTPError, match="404"):
         client.download(made["file_id"])
 
 
@@ -46,8 +47,14 @@ def test_where_there_is_no_stream_the_batch_call_is_used(client: OnyxClient) -> 
     assert (found[1][0], found[1][1]["exit_code"]) == ("result", 0)
 
 
+@pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\x85", "\x1c", "\x0b", "é😀", "data: x", "event: result"])
+def test_output_that_looks_like_lines_or_events_arrives_whole(client: OnyxClient, odd: str) -> None:
+    *output, (kind, _) = client.stream(f"print({odd!r} * 300)")
+    assert ("".join(data["data"] for _, data in output), kind) == (odd * 300 + "\n", "result")
+
+
 def test_a_missing_file_is_404_twice_as_the_client_expects(client: OnyxClient) -> None:
-    with pytest.raises(httpx.HTTPStatusError, match="404"):
+    with pytest.raises(requests.HTTPError, match="404"):
         list(client.stream("", files=[{"path": "a", "file_id": str(uuid.uuid4())}]))
 
 
@@ -62,6 +69,8 @@ def test_eight_runs_at_once_with_files(client: OnyxClient) -> None:
 
 def test_the_parser_here_trips_over_lines_as_the_real_one_does() -> None:
     # The control: with JSON that is not ASCII the stream of the older server cannot be read.
-    raw = 'event: output\ndata: {"stream":"stdout","data":"a\u2028b"}\n\n'
+    answer = requests.Response()
+    answer.raw = io.BytesIO('event: output\ndata: {"stream":"stdout","data":"a\u2028b"}\n\n'.encode())
+    answer.encoding = "utf-8"
     with pytest.raises(ValueError, match="Unterminated string"):
-        list(parse_events([raw]))
+        list(parse_events(answer.iter_lines(decode_unicode=True)))

@@ -113,6 +113,7 @@ PLANTED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("planted", "verdict"), PLANTED, ids=[bug.__name__ for bug, _ in PLANTED])
 def test_the_machine_finds_a_planted_bug(planted, verdict):
     # A machine that finds nothing in a broken ledger proves nothing about a sound one.

@@ -31,7 +31,7 @@ class Group:
     def _open_gauge(self, gauge: str, path: str) -> None:
         try:
             self.gauges[gauge] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:  # pids.events came with Linux 4.8: without it the supervisor polls
+        except FileNotFoundError:  # pids.events came with Linux 4.8
             return
 
     def close_descriptors(self) -> None:

@@ -11,17 +11,17 @@ import os
 import signal
 import socket
 
-from launcher import root
-
 from sandbox_runtime import capabilities, kernel, namespaces
 from sandbox_runtime.lockdown import Lockdown
+
+from . import root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     pass
 
 SANDBOX_ID = 65532
-HOSTNAME = b"sandbox"
+HOSTNAME = "sandbox"
 
 _BY_STEP = {
     "mount_namespace": namespaces.CLONE_NEWNS,
@@ -99,7 +99,7 @@ def _mount_own(owner: int, limits: dict[str, int]) -> None:
         ("/tmp", limits["tmp_bytes"], "1777"),  # noqa: S108  # the sandbox's own mount
         ("/dev/shm", limits["shm_bytes"], "1777"),  # noqa: S108
     ):
-        options = "size=%d,nr_inodes=%d,mode=%s,uid=%d,gid=%d" % (size_bytes, limits["inodes"], mode, owner, owner)
+        options = f"size={size_bytes},nr_inodes={limits['inodes']},mode={mode},uid={owner},gid={owner}"
         namespaces.mount("tmpfs", path, "tmpfs", _OWN, options)
 
 
@@ -115,8 +115,8 @@ def enter_user_namespace(uid: int, gid: int) -> None:
     kernel.set_dumpable(True)  # the maps belong to root while a process is not dumpable
     for file, text in (
         ("setgroups", "deny"),
-        ("uid_map", "%d %d 1" % (SANDBOX_ID, uid)),
-        ("gid_map", "%d %d 1" % (SANDBOX_ID, gid)),
+        ("uid_map", f"{SANDBOX_ID} {uid} 1"),
+        ("gid_map", f"{SANDBOX_ID} {gid} 1"),
     ):
         with open("/proc/self/" + file, "w") as stream:
             stream.write(text)

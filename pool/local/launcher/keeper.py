@@ -7,27 +7,28 @@ the others at once. What is left then are empty cgroups, which it removes.
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
 import sys
 import time
 
-from launcher import birth, nursery
-
 from sandbox_runtime import capabilities, kernel, namespaces
+
+from . import birth, nursery
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import NoReturn
+
+    from .facts import KeeperFacts
 
 REMOVE_SECONDS = 2.0
 
 
-def main(words: str, left_out: list[str]) -> None:
-    """Run the launcher. `words` is JSON, see `pool/local/launch.py`; `left_out` are steps that a test omits."""
-    facts = json.loads(words)
+def main(facts: KeeperFacts, left_out: frozenset[str]) -> NoReturn:
+    """Run the launcher. `left_out` are steps that a test omits."""
     if facts["as_root"]:
         os.setgroups([])
     else:
@@ -35,8 +36,7 @@ def main(words: str, left_out: list[str]) -> None:
     namespaces.unshare(namespaces.CLONE_NEWPID)
     first = os.fork()
     if first == 0:
-        nursery.main(facts, frozenset(left_out))
-        return
+        nursery.main(facts, left_out)
     _close_controls(facts)
     _wait(first, facts["lifeline"])
     _kill(first)
@@ -50,7 +50,7 @@ def _enter_outer_user_namespace() -> None:
     capabilities.raise_ambient()
 
 
-def _close_controls(facts: dict[str, int]) -> None:
+def _close_controls(facts: KeeperFacts) -> None:
     # The service notices the nursery's death by the end of these sockets: nobody else may hold them.
     os.close(facts["nursery_control"])
     os.close(facts["science_control"])

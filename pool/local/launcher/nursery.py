@@ -8,20 +8,20 @@ from __future__ import annotations
 import gc
 import os
 import resource
-import select
 import signal
 import socket
 
-from launcher import birth
-
-from sandbox_runtime import descriptors, kernel, namespaces, supervisor
+from sandbox_runtime import deaths, descriptors, kernel, namespaces, supervisor
 from sandbox_runtime.lockdown import Lockdown
+from sandbox_runtime.polling import Loop
+
+from . import birth
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-_SIGNALFD_RECORD_BYTES = 128
+    from .facts import KeeperFacts
 
 THREAD_STACK_BYTES = 2 * 2**20
 """The C library gives every thread the stack limit of the moment when a process is exec'd, 8 MiB as a rule, and
@@ -29,22 +29,21 @@ all of it counts against a program's memory (RLIMIT_DATA): 31 idle threads would
 would overflow in honest recursions; the template raises the limit again for main threads."""
 
 
-def main(facts: dict[str, object], left_out: frozenset[str]) -> NoReturn:
+def main(facts: KeeperFacts, left_out: frozenset[str]) -> NoReturn:
     """Serve `supervise` and `template` orders until the service closes its end."""
     kernel.set_parent_death_signal(signal.SIGKILL)
     namespaces.unshare(namespaces.CLONE_NEWNS)
     namespaces.mount("none", "/", None, namespaces.MS_REC | namespaces.MS_PRIVATE)
     namespaces.mount("proc", "/proc", "proc", namespaces.MS_NOSUID | namespaces.MS_NODEV | namespaces.MS_NOEXEC)
-    _start_science(facts, facts["science_control"])  # type: ignore[arg-type]  # from the service
+    _start_science(facts, facts["science_control"])
     kernel.set_dumpable(False)
     gc.collect()
     gc.freeze()
     gc.disable()
-    control = socket.socket(fileno=facts["nursery_control"])  # type: ignore[arg-type]
-    Nursery(control, Lockdown(left_out), bool(facts["as_root"]), facts).serve()
+    Nursery(facts, Lockdown(left_out)).serve()
 
 
-def _start_science(facts: dict[str, object], control: int) -> None:
+def _start_science(facts: KeeperFacts, control: int) -> None:
     """Exec a template with the programs' libraries. Its environment is the one that programs see."""
     if os.fork() == 0:
         try:
@@ -52,8 +51,8 @@ def _start_science(facts: dict[str, object], control: int) -> None:
             os.set_inheritable(control, True)
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
             limit_stack(THREAD_STACK_BYTES)
-            arguments: list[str] = [*facts["science_command"], str(control)]  # type: ignore[misc]
-            os.execve(arguments[0], arguments, facts["science_environment"])  # type: ignore[arg-type]
+            command = [*facts["science_command"], str(control)]
+            os.execve(command[0], command, facts["science_environment"])  # noqa: S606  # no shell, no words of a guest
         except BaseException as error:  # a fork must not fall back into the nursery's loop
             complain("the template could not be started", error)
         finally:
@@ -64,23 +63,18 @@ def _start_science(facts: dict[str, object], control: int) -> None:
 class Nursery:
     """Answers orders one after the other."""
 
-    def __init__(self, control: socket.socket, lockdown: Lockdown, as_root: bool, facts: dict[str, object]) -> None:
-        self._control, self._lockdown, self._as_root, self._facts = control, lockdown, as_root, facts
+    def __init__(self, facts: KeeperFacts, lockdown: Lockdown) -> None:
+        self._facts, self._lockdown = facts, lockdown
+        self._control = socket.socket(fileno=facts["nursery_control"])
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
     def serve(self) -> NoReturn:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
-        deaths = kernel.signalfd([signal.SIGCHLD])
-        poll = select.poll()
-        poll.register(deaths, select.POLLIN)
-        poll.register(self._control, select.POLLIN)
+        dead = deaths.Deaths()
+        loop = Loop()
+        loop.on(dead.descriptor, dead.reap)
+        loop.on(self._control.fileno(), self._obey)
         while True:
-            ready = {descriptor for descriptor, _ in poll.poll()}
-            if deaths in ready:
-                os.read(deaths, 16 * _SIGNALFD_RECORD_BYTES)
-                reap()
-            if self._control.fileno() in ready:
-                self._obey()
+            loop.turn()
 
     def _obey(self) -> None:
         try:
@@ -112,12 +106,13 @@ class Nursery:
     def _become_supervisor(self, order: dict[str, object], own: list[int]) -> NoReturn:
         try:
             sandbox, channel, zygote = own[:3]
-            signal.pthread_sigmask(signal.SIG_SETMASK, [])
+            deaths.forget()
             descriptors.close_all_but([0, 1, 2, *own])
             socket_to_zygote = socket.socket(fileno=zygote)
             _hear_of_birth(socket_to_zygote)
-            birth.join(sandbox, self._as_root, self._lockdown)
-            facts = dict(order, gauges=dict(zip(order["gauges"], own[3:])))
+            birth.join(sandbox, self._facts["as_root"], self._lockdown)
+            names: list[str] = order["gauges"]  # type: ignore[assignment]  # from the service
+            facts = dict(order, gauges=dict(zip(names, own[3:])))
             supervisor.Supervisor(channel, socket_to_zygote, facts).serve()
         except BaseException as error:  # a fork must not fall back into the nursery's loop
             complain("a supervisor could not be started", error)
@@ -141,12 +136,3 @@ def limit_stack(soft_bytes: int) -> None:
 def complain(what: str, error: BaseException) -> None:
     """Tell the operator, on the service's stderr. Nothing that a guest said comes here."""
     os.write(2, (f"{what}: {type(error).__name__}: {error}\n").encode())
-
-
-def reap() -> None:
-    """Collect all dead children."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        return

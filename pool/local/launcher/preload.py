@@ -29,7 +29,7 @@ def load(names: list[str]) -> list[str]:
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:
         raise SystemExit(
-            "preloading %s started threads: %d run, one may (a fork takes only one along)" % (names, threads)
+            f"preloading {', '.join(names)} started threads: {threads} run, one may (a fork takes only one along)"
         )
     return loaded
 
@@ -45,7 +45,7 @@ def _import(name: str) -> bool:
 def _pandas() -> None:
     import io
 
-    import pandas
+    import pandas  # type: ignore[import-untyped]  # of the programs' environment
 
     frame = pandas.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "x"], "c": [0.1, 0.2, 0.3]})
     frame.groupby("b").a.agg(["sum", "mean", "count"]).to_string()
@@ -58,7 +58,7 @@ def _pandas() -> None:
 
 
 def _numpy() -> None:
-    import numpy
+    import numpy  # type: ignore[import-not-found]  # of the programs' environment
 
     numpy.random.default_rng()
     numpy.linalg.inv(numpy.eye(3))
@@ -67,7 +67,7 @@ def _numpy() -> None:
 def _pyplot() -> None:
     import io
 
-    from matplotlib import pyplot
+    from matplotlib import pyplot  # type: ignore[import-not-found]  # of the programs' environment
 
     figure, axes = pyplot.subplots()
     axes.plot([1, 2], [3, 4], label="x")

@@ -105,7 +105,7 @@ def _write(path: str, data: bytes) -> None:
 
 def _bind(source: str, target: str, writable: bool, handle: int | None = None) -> None:
     # An environment below /mnt is hidden by the new root's own mount: the handle was opened before.
-    origin = source if handle is None else "/proc/self/fd/%d" % handle
+    origin = source if handle is None else f"/proc/self/fd/{handle}"
     os.makedirs(target, exist_ok=True)
     namespaces.mount(origin, target, None, namespaces.MS_BIND)
     if not writable:

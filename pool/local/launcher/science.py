@@ -6,101 +6,97 @@ children leave this module for good: `main` returns in them, with the program th
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import select
 import signal
 import socket
 import sys
 
-from launcher import birth, nursery, preload, root
-
-from sandbox_runtime import child, descriptors, kernel, namespaces, program, seccomp, zygote
+from sandbox_runtime import child, deaths, descriptors, kernel, namespaces, program, seccomp, zygote
 from sandbox_runtime.lockdown import Lockdown
+from sandbox_runtime.polling import Loop
+
+from . import birth, nursery, preload, root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    pass
+    from .facts import ScienceFacts
 
-_SIGNALFD_RECORD_BYTES = 128
 MAIN_STACK_BYTES = 8 * 2**20
 _SUPERVISOR_PID = 2
 """In its sandbox's PID namespace: it is the first to join the zygote there."""
 
 
-def main(control: int, facts: dict[str, object], left_out: frozenset[str]) -> program.Program | None:
+def main(control: int, facts: ScienceFacts, left_out: frozenset[str]) -> program.Program | None:
     """Serve `spawn` orders. Returns in the children of zygotes only."""
     kernel.set_parent_death_signal(signal.SIGKILL)
     nursery.limit_stack(MAIN_STACK_BYTES)
-    trees: list[str] = facts["trees"]  # type: ignore[assignment]  # from the service
     namespaces.unshare(namespaces.CLONE_NEWNS)
     writable = "read_only_root" in left_out
-    root.build(trees, str(facts["font_lists"]), writable)
+    root.build(facts["trees"], facts["font_lists"], writable)
     os.environ["MPLCONFIGDIR"] = root.FONT_LISTS
     # Loaded inside the root that programs will see: what is missing there is found now and not in a run.
-    loaded = preload.load([*preload.STANDARD, *facts["preload"]])  # type: ignore[misc]
+    loaded = preload.load([*preload.STANDARD, *facts["preload"]])
     if not writable:
         root.seal()
     kernel.set_dumpable(False)
     template = Template(socket.socket(fileno=control), facts, left_out)
     template.announce([name for name in loaded if name not in preload.STANDARD])
+    _forget_ourselves()
     return template.serve()
 
 
 class Template:
     """Forks zygotes, one order after the other."""
 
-    def __init__(self, control: socket.socket, facts: dict[str, object], left_out: frozenset[str]) -> None:
+    def __init__(self, control: socket.socket, facts: ScienceFacts, left_out: frozenset[str]) -> None:
         self._control, self._left_out = control, left_out
-        self._as_root = bool(facts["as_root"])
+        self._as_root = facts["as_root"]
         self._places = child.Places(
-            environment=facts["environment"],  # type: ignore[arg-type]
+            environment=facts["environment"],
             python=sys.executable,
             filter_program=seccomp.build(platform.machine(), (1, _SUPERVISOR_PID)),
         )
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._zygotes = 0
+        self._retired = False
+        self._born: tuple[dict[str, object], list[int]] | None = None
+        """In a zygote: what it was born with."""
 
     def announce(self, loaded: list[str]) -> None:
         descriptors.send(self._control, {"loaded": loaded})
 
     def serve(self) -> program.Program | None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
-        deaths = kernel.signalfd([signal.SIGCHLD])
-        poll = select.poll()
-        poll.register(deaths, select.POLLIN)
-        poll.register(self._control, select.POLLIN)
-        while True:
-            ready = {descriptor for descriptor, _ in poll.poll()}
-            if deaths in ready:
-                os.read(deaths, 16 * _SIGNALFD_RECORD_BYTES)
-                self._reap()
-            if self._control.fileno() in ready:
-                try:
-                    order, own = descriptors.receive(self._control)
-                except OSError:
-                    self._retire(poll)
-                    continue
-                if self._spawn(order, own):
-                    return self._live(order, own)
+        dead = deaths.Deaths()
+        self._loop = Loop()
+        self._loop.on(dead.descriptor, lambda: self._mourn(len(dead.reap())))
+        self._loop.on(self._control.fileno(), self._obey)
+        while self._born is None:
+            self._loop.turn()
+        return self._live(*self._born)
 
-    def _reap(self) -> None:
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                self._zygotes -= 1
-        except ChildProcessError:
-            pass
-        if self._control.fileno() < 0 and self._zygotes == 0:
+    def _mourn(self, dead: int) -> None:
+        self._zygotes -= dead
+        if self._retired and self._zygotes == 0:
             os._exit(0)
 
-    def _retire(self, poll: select.poll) -> None:
-        """No more orders: a newer template has taken over, or the service is gone. Stay to reap the last zygote."""
-        poll.unregister(self._control)
-        self._control.close()
-        self._reap()
+    def _obey(self) -> None:
+        try:
+            order, own = descriptors.receive(self._control)
+        except OSError:
+            self._retire()
+            return
+        if self._spawn(own):
+            self._born = (order, own)
 
-    def _spawn(self, order: dict[str, object], own: list[int]) -> bool:
+    def _retire(self) -> None:
+        """No more orders: a newer template has taken over, or the service is gone. Stay to reap the last zygote."""
+        self._loop.off(self._control.fileno())
+        self._control.close()
+        self._retired = True
+        self._mourn(0)
+
+    def _spawn(self, own: list[int]) -> bool:
         """Fork a zygote into a new PID namespace. True in the zygote."""
         try:
             namespaces.unshare(namespaces.CLONE_NEWPID)
@@ -126,7 +122,7 @@ class Template:
         supervisor, groups = socket.socket(fileno=own[0]), own[1:]
         lockdown = Lockdown(self._left_out)
         descriptors.close_all_but([0, 1, 2, *own])
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        deaths.forget()
         try:
             birth.become_first(order["host_id"], self._as_root, order["limits"], lockdown)  # type: ignore[arg-type]
         except OSError as error:
@@ -139,7 +135,6 @@ class Template:
     def _arm(self, order: child.Order, lockdown: Lockdown) -> program.Program | None:
         # Told with the others, so that the broker sees one list; the supervisor's is done in another process.
         lockdown.did("supervisor_not_dumpable")
-        _forget_ourselves()
         return child.arm_and_wait(order, self._places, lockdown)
 
 
@@ -147,14 +142,3 @@ def _forget_ourselves() -> None:
     """A program that imports its own `launcher` must not get ours."""
     for name in [name for name in sys.modules if name.split(".")[0] in ("launcher", "sandbox_runtime")]:
         del sys.modules[name]
-    sys.path[:] = [path for path in sys.path if path not in _OWN_PATHS]
-
-
-_OWN_PATHS: list[str] = []
-
-
-def start(words: str, own_paths: list[str], left_out: list[str]) -> program.Program | None:
-    """Entry of `science_main.py`: `words` is JSON, see `pool/local/launch.py`."""
-    _OWN_PATHS.extend(own_paths)
-    facts = json.loads(words)
-    return main(int(sys.argv[-1]), facts, frozenset(left_out))

@@ -1,6 +1,6 @@
 """Tries, one after the other, what a sandbox is made of, each in a process that ends with it.
 
-Run as a script by `pool/local/probe.py`: `python -I -S trials.py RUNTIME HOST_ID`. Prints JSON: for each trial
+Run as a script by `pool/local/probe.py`: `python -I -S trials.py RUNTIME HOST_ID`. Writes JSON: for each trial
 what went wrong, "" where nothing did, and what else is to know about this kernel.
 """
 
@@ -18,6 +18,7 @@ if __name__ == "__main__":
     sys.path[0:1] = [sys.argv[1], os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
 from launcher import birth
+
 from sandbox_runtime import kernel, landlock, namespaces, seccomp
 
 TYPE_CHECKING = False
@@ -108,7 +109,7 @@ def _become_able() -> None:
 
 def _be_first() -> None:
     if os.getpid() != 1:
-        raise OSError("the first process of a PID namespace has the number %d" % os.getpid())
+        raise OSError(f"the first process of a PID namespace has the number {os.getpid()}")
 
 
 def _mount_proc() -> None:
@@ -132,7 +133,7 @@ def attempt(function: Callable[[], None]) -> str:
     with open(reading, "rb") as answer:
         said = answer.read().decode(errors="replace")
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return said if status >= 0 else "killed by %s" % signal.Signals(-status).name
+    return said if status >= 0 else f"killed by {signal.Signals(-status).name}"
 
 
 def _report(function: Callable[[], None], writing: int) -> NoReturn:
@@ -146,7 +147,7 @@ def _report(function: Callable[[], None], writing: int) -> NoReturn:
 
 def main(host_id: int) -> None:
     found = {name: attempt(trial) for name, trial in trials(host_id).items()}
-    print(json.dumps({"problems": found, "landlock_abi": landlock.abi()}))
+    json.dump({"problems": found, "landlock_abi": landlock.abi()}, sys.stdout)
 
 
 if __name__ == "__main__":

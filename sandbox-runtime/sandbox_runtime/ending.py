@@ -1,0 +1,210 @@
+"""What the interpreter does between a script's last line and the death of its process, for a forked child.
+
+The interpreter itself would take down the zygote's libraries too, which takes longer than most programs run.
+So the process ends before that, but after everything that a program can notice: the traceback, the end of
+threads, `atexit`, the death of its own modules. Names in brackets are CPython's (Python/pylifecycle.c).
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import errno
+import functools
+import gc
+import itertools
+import os
+import signal
+import sys
+import threading
+import types
+import weakref
+
+from sandbox_runtime import frameless, last_words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable, NoReturn
+
+FLUSH_FAILED = 120
+"""The exit status of CPython when the last flush of a standard stream fails (`Py_RunMain`)."""
+
+_GONE_FIRST = ("path", "argv", "ps1", "ps2", "last_type", "last_value", "last_traceback", "last_exc", "path_hooks",
+               "path_importer_cache", "meta_path", "__interactivehook__")  # fmt: skip
+"""Attributes of `sys` that die before the modules (`finalize_modules_delete_special`)."""
+
+_flush_c_streams = ctypes.CDLL(None).fflush
+
+
+class _Net(Exception):
+    """Raised after a step that may have raised, to find out what: see `frameless.in_turn`."""
+
+
+class Ending:
+    """The end of one program: what is known of it so far, and the steps that are left.
+
+    No reference of ours to the program's namespace or to its exception may outlive the step that needs it:
+    what they hold could not die.
+    """
+
+    def __init__(self, calls: list[frameless.Call], folder: str, report: Callable[[int, list[str]], None]) -> None:
+        self._calls, self._folder, self._report = calls, folder, report
+        self._modules_before = len(sys.modules)
+        self._net = _Net()
+        self._status = 0
+        self._limits_hit: list[str] = []
+        self._interrupted = False
+        self._error: BaseException | None = None
+        self._hook_calls = [frameless.DONE]
+        self._buried: dict[str, None] = {}
+        self._loaders: list[weakref.ref[object]] = []
+
+    def steps(self) -> Callable[[], object]:
+        """A callable that makes the program's calls and ends the process. For C to call, with an empty stack."""
+        return frameless.in_turn(
+            *(frameless.calls(self._calls), self._catch, self._judge),
+            *(frameless.calls(self._hook_calls), self._catch, self._judge_the_hook),
+            *(frameless.unraisable(threading._shutdown, threading), atexit._run_exitfuncs),
+            *(self._flush, gc.collect, self._prepare_burial),
+            *(functools.partial(sys.modules.update, self._buried), gc.collect, self._bury_survivors),
+            self._leave,
+        )
+
+    # --- what it raised
+
+    def _catch(self) -> None:
+        raise self._net
+
+    def _caught(self) -> BaseException | None:
+        error, self._net.__context__ = self._net.__context__, None
+        return error
+
+    def _judge(self) -> None:
+        """Find the exit status, and who is to print the traceback (`_PyErr_PrintEx`)."""
+        error = self._caught()
+        self._calls.clear()
+        self._limits_hit = limits_hit(error)
+        last_words.flush_quietly()
+        if isinstance(error, SystemExit):
+            self._status = last_words.system_exit_status(error)
+        elif error is not None:
+            self._status = 1
+            self._interrupted = type(error) is KeyboardInterrupt
+            self._announce(error)
+
+    def _announce(self, error: BaseException) -> None:
+        sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+        if sys.version_info >= (3, 12):
+            sys.last_exc = error
+        hook = getattr(sys, "excepthook", last_words.display)
+        if not hasattr(sys, "excepthook"):
+            last_words.write_stderr("sys.excepthook is missing\n")
+        if callable(hook):
+            self._error = error
+            self._hook_calls.insert(0, functools.partial(hook, type(error), error, error.__traceback__))
+        else:
+            last_words.print_both(error, TypeError(f"{type(hook).__name__!r} object is not callable"))
+
+    def _judge_the_hook(self) -> None:
+        in_hook, error = self._caught(), self._error
+        self._error = None
+        self._hook_calls.clear()
+        if isinstance(in_hook, SystemExit):
+            self._status = last_words.system_exit_status(in_hook)
+        elif in_hook is not None and error is not None:
+            last_words.print_both(error, in_hook)
+
+    # --- its modules
+
+    def _flush(self) -> None:
+        if not last_words.flush():
+            self._status = FLUSH_FAILED
+
+    def _prepare_burial(self) -> None:
+        gc.callbacks.clear()  # not called any more at this stage
+        for name in _GONE_FIRST:
+            setattr(sys, name, None)
+        for name in ("stdin", "stdout", "stderr"):
+            setattr(sys, name, getattr(sys, f"__{name}__", None))
+        sys.is_finalizing = frameless.DONE  # type: ignore[assignment]  # `__del__` methods ask
+        own = self._own_modules()
+        self._buried.update(dict.fromkeys(own))
+        loaders = [module.__dict__.get("__loader__") for module in own.values()]
+        self._loaders = [weakref.ref(loader) for loader in loaders if loader is not None]
+
+    def _own_modules(self) -> dict[str, types.ModuleType]:
+        """`__main__` and what came from the workspace, by name; a library's modules need no burial.
+
+        Only those imported since the fork are looked at: touching each of the zygote's 1 500 modules copies
+        the page that it is on, 3 ms in all.
+        """
+        later = max(0, len(sys.modules) - self._modules_before)
+        latest = [*itertools.islice(reversed(sys.modules.items()), later)]
+        modules = dict([("__main__", sys.modules.get("__main__")), *reversed(latest)])
+        return {name: module for name, module in modules.items() if self._is_own(module)}
+
+    def _is_own(self, module: object) -> bool:
+        return isinstance(module, types.ModuleType) and str(module.__dict__.get("__file__")).startswith(self._folder)
+
+    def _bury_survivors(self) -> None:
+        """Clear the modules that something of the zygote's still holds: a hook, a patched function."""
+        for loader in filter(None, [reference() for reference in self._loaders]):
+            for namespace in gc.get_referrers(loader):
+                if isinstance(namespace, dict) and namespace.get("__loader__") is loader:
+                    _clear(namespace)
+        gc.collect()
+
+    # --- its process
+
+    def _leave(self) -> NoReturn:
+        self._flush()
+        _flush_c_streams(None)
+        if self._interrupted:
+            die_of_interrupt()
+        self._report(self._status, self._limits_hit)
+        os._exit(self._status)
+
+
+_LASTING = (type, types.FunctionType, types.ModuleType)
+
+
+def _clear(namespace: dict[str, object]) -> None:
+    """Let the values go, last of all what a `__del__` may need: functions, classes, modules."""
+    names = [name for name in namespace if name != "__builtins__"]
+    for name in sorted(names, key=lambda name: isinstance(namespace[name], _LASTING)):
+        namespace[name] = None
+
+
+def die_of_interrupt() -> NoReturn:
+    """An uncaught KeyboardInterrupt ends Python by SIGINT itself (`exit_sigint`, Modules/main.c)."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+    os._exit(128 + signal.SIGINT)
+
+
+_LIMIT_OF = {
+    errno.ENOSPC: "disk",
+    errno.EDQUOT: "disk",
+    errno.EFBIG: "file_size",
+    errno.EMFILE: "open_files",
+}
+
+
+def limits_hit(error: BaseException | None) -> list[str]:
+    """The limits that a program met, as far as they show: in the exception that ended it, or in its open files."""
+    hit = []
+    while error is not None and len(hit) < len(_LIMIT_OF):
+        if isinstance(error, OSError):
+            hit.append(_LIMIT_OF.get(error.errno or 0))
+        error = error.__cause__ or error.__context__
+    if _files_are_exhausted():
+        hit.append("open_files")
+    return sorted({name for name in hit if name})
+
+
+def _files_are_exhausted() -> bool:
+    try:
+        os.close(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as failed:
+        return failed.errno == errno.EMFILE
+    return False
