@@ -6,9 +6,8 @@ import textwrap
 
 import msgspec
 
-from broker.backends import missing
 from broker.settings import Settings
-from pool.local import EnvironmentUnusable, Protection, find_environment, level, probe
+from pool.local import EnvironmentUnusable, Protection, find_environment, level, probe, refusal
 
 MEANING_CHARS = 100
 
@@ -33,7 +32,7 @@ def examine(settings: Settings) -> Report:
     """Look at this machine, by trying."""
     found = probe()
     environment = _environment(settings)
-    serves = environment.present and (settings.allow_no_isolation or not missing(found))
+    serves = environment.present and refusal(found, accepted=settings.allow_no_isolation) is None
     return Report(level=level(found).level, serves=serves, protections=[*found, environment])
 
 

@@ -142,9 +142,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     allow_no_isolation: Annotated[
         bool,
-        about(
-            "`true` serves although protections are missing that `doctor` calls needed: a program can then do whatever"
-            " this user can. For machines that run only your own programs."
+        _about(
+            "`true` serves where the network namespace, the IPC namespace or seccomp is missing, at level `none`:"
+            " for machines that run only your own programs. Nothing accepts to be without the other needed protections."
         ),
     ] = False
     file_quota_mb: Annotated[

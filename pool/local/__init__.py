@@ -4,12 +4,13 @@ from pool.local.backend import LocalBackend, LocalPlan
 from pool.local.cgroups import Groups
 from pool.local.environment import EnvironmentUnusable, ProgramEnvironment
 from pool.local.environment import find as find_environment
-from pool.local.opening import local_backend
+from pool.local.opening import IsolationMissing, local_backend, refusal
 from pool.local.probe import Protection, level, probe
 
 __all__ = [
     "EnvironmentUnusable",
     "Groups",
+    "IsolationMissing",
     "LocalBackend",
     "LocalPlan",
     "ProgramEnvironment",
@@ -18,4 +19,5 @@ __all__ = [
     "level",
     "local_backend",
     "probe",
+    "refusal",
 ]

@@ -2,23 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from pool.backend import Isolation
 from pool.local import cgroups, probe
 from pool.local.backend import LocalBackend, LocalPlan
 from pool.local.environment import find
+from pool.local.protections import Protection, level
 from pool.settings import RunLimits
+
+DISPENSABLE = {
+    "network namespace": "network_namespace",
+    "IPC namespace": "ipc_namespace",
+    "seccomp filter": "seccomp",
+    "architecture": "seccomp",
+}
+"""What an operator may accept to be without, and the step of the lock-down that then cannot be done. Without the others
+there is no place to run a program in (`docs/decisions/004-what-level-none-means.md`)."""
+
+
+class IsolationMissing(Exception):
+    """This machine cannot hold a program. The message names what is missing, how to get it, and what may be accepted."""
 
 
 def local_backend(
     *, programs: Path, preload: tuple[str, ...], limits: RunLimits, allow_no_isolation: bool = False
 ) -> LocalBackend:
-    """The backend for this machine. Raises `EnvironmentUnusable`."""
-    plan = LocalPlan(environment=find(str(programs)), preload=preload, limits=limits, isolation=isolation_here())
+    """The backend for this machine; starts nothing yet. Raises `EnvironmentUnusable` or `IsolationMissing`."""
+    protections = probe.probe()
+    if reason := refusal(protections, accepted=allow_no_isolation):
+        raise IsolationMissing(reason)
+    plan = LocalPlan(
+        environment=find(str(programs)),
+        preload=preload,
+        limits=limits,
+        isolation=level(protections),
+        left_out=impossible_steps(protections),
+    )
     return LocalBackend(plan, cgroups.find())
 
 
-def isolation_here() -> Isolation:
-    """The level that this machine gives, as found by trying."""
-    return probe.level(probe.probe())
+def refusal(protections: Sequence[Protection], *, accepted: bool) -> str | None:
+    """Why nothing may be started here; None where it may."""
+    lacking = [each for each in protections if each.needed and not each.present]
+    if not lacking or (accepted and all(each.name in DISPENSABLE for each in lacking)):
+        return None
+    names = "; ".join(f"{each.name}: {each.remedy}" for each in lacking)
+    return (
+        f"Programs cannot be isolated here. Missing: {names}. `code-interpreter doctor` says more. {_way_out(lacking)}"
+    )
+
+
+def _way_out(lacking: Sequence[Protection]) -> str:
+    fixed = ", ".join(each.name for each in lacking if each.name not in DISPENSABLE)
+    if fixed:
+        return f"No setting accepts to be without: {fixed}."
+    return "BROKER_ALLOW_NO_ISOLATION=true serves without: for machines that run only your own programs."
+
+
+def impossible_steps(protections: Sequence[Protection]) -> tuple[str, ...]:
+    """Steps that this machine cannot do. SECURITY: reached only past `refusal`."""
+    lacking = (each.name for each in protections if each.needed and not each.present)
+    return tuple(sorted({DISPENSABLE[name] for name in lacking}))

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from pool.local import cgroups, protections
+from pool.local.backend import FIRST_HOST_ID
 from pool.local.protections import NEEDED, WANTED, Findings, Protection, level
 from pool.local.remedies import Machine
 
@@ -21,9 +22,6 @@ _TRIALS = os.path.join(_HERE, "launcher", "trials.py")
 _RUNTIME = os.path.join(os.path.dirname(os.path.dirname(_HERE)), "sandbox-runtime")
 
 TRIALS_SECONDS = 60
-HOST_ID = 0x70000000
-"""A uid like those that sandboxes get from root; see `backend.py`."""
-
 CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io")
 
 LIBRARIES = ("numpy", "pandas", "matplotlib")
@@ -38,7 +36,7 @@ def probe() -> list[Protection]:
 
 def try_out(interpreter: tuple[str, ...] = (sys.executable,)) -> Findings:
     """Run the trials in a process of their own."""
-    command = [*interpreter, "-I", "-S", _TRIALS, _RUNTIME, str(HOST_ID)]
+    command = [*interpreter, "-I", "-S", _TRIALS, _RUNTIME, str(FIRST_HOST_ID)]
     try:
         return msgspec.json.decode(_output(command), type=Findings)
     except (OSError, subprocess.SubprocessError, msgspec.DecodeError) as error:

@@ -22,7 +22,7 @@ class Deaths:
         """Collect all who are dead: pid and status as `os.waitstatus_to_exitcode` gives it."""
         # One signal may stand for many deaths, so how many were read says nothing.
         os.read(self.descriptor, 16 * _RECORD_BYTES)
-        dead = []
+        dead: list[tuple[int, int]] = []
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)

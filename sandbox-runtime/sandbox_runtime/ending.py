@@ -36,10 +36,6 @@ _GONE_FIRST = ("path", "argv", "ps1", "ps2", "last_type", "last_value", "last_tr
 _flush_c_streams = ctypes.CDLL(None).fflush
 
 
-class _Net(Exception):
-    """Raised after a step that may have raised, to find out what: see `frameless.in_turn`."""
-
-
 class Ending:
     """The end of one program: what is known of it so far, and the steps that are left.
 
@@ -50,7 +46,6 @@ class Ending:
     def __init__(self, calls: list[frameless.Call], folder: str, report: Callable[[int, list[str]], None]) -> None:
         self._calls, self._folder, self._report = calls, folder, report
         self._modules_before = len(sys.modules)
-        self._net = _Net()
         self._status = 0
         self._limits_hit: list[str] = []
         self._interrupted = False
@@ -62,8 +57,8 @@ class Ending:
     def steps(self) -> Callable[[], object]:
         """A callable that makes the program's calls and ends the process. For C to call, with an empty stack."""
         return frameless.in_turn(
-            *(frameless.calls(self._calls), self._catch, self._judge),
-            *(frameless.calls(self._hook_calls), self._catch, self._judge_the_hook),
+            frameless.caught(frameless.calls(self._calls), self._judge),
+            frameless.caught(frameless.calls(self._hook_calls), self._judge_the_hook),
             *(frameless.unraisable(threading._shutdown, threading), atexit._run_exitfuncs),
             *(self._flush, gc.collect, self._prepare_burial),
             *(functools.partial(sys.modules.update, self._buried), gc.collect, self._bury_survivors),
@@ -72,16 +67,8 @@ class Ending:
 
     # --- what it raised
 
-    def _catch(self) -> None:
-        raise self._net
-
-    def _caught(self) -> BaseException | None:
-        error, self._net.__context__ = self._net.__context__, None
-        return error
-
-    def _judge(self) -> None:
+    def _judge(self, error: BaseException | None) -> None:
         """Find the exit status, and who is to print the traceback (`_PyErr_PrintEx`)."""
-        error = self._caught()
         self._calls.clear()
         self._limits_hit = limits_hit(error)
         last_words.flush_quietly()
@@ -105,9 +92,8 @@ class Ending:
         else:
             last_words.print_both(error, TypeError(f"{type(hook).__name__!r} object is not callable"))
 
-    def _judge_the_hook(self) -> None:
-        in_hook, error = self._caught(), self._error
-        self._error = None
+    def _judge_the_hook(self, in_hook: BaseException | None) -> None:
+        error, self._error = self._error, None
         self._hook_calls.clear()
         if isinstance(in_hook, SystemExit):
             self._status = last_words.system_exit_status(in_hook)

@@ -14,42 +14,59 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
 
+    Step = Callable[[], object]
     Call = functools.partial[object]
 
 DONE: Call = functools.partial(bool, True)
 """Ends a list of calls for `calls`."""
 
 
-def calls(listed: list[Call]) -> Callable[[], object]:
-    """A callable that makes the calls in a list, as it is then, up to the first that raises or returns something true.
+def calls(listed: list[Call]) -> Step:
+    """Something that makes the calls in a list, as it is then, up to the first that raises or returns something true.
 
     The list ends with DONE: a StopIteration that comes out is then one that a call raised.
     """
     return functools.partial(next, filter(None, map(functools.partial.__call__, listed)))
 
 
-def in_turn(*steps: Callable[[], object]) -> Callable[[], object]:
-    """A callable that calls each of the steps, whatever the others raise.
-
-    What one raises is the `__context__` of what the next raises, and is lost when that one raises nothing.
-    """
+def in_turn(*steps: Step) -> Step:
+    """Something that calls each of the steps, whatever the others raise; it raises what they did in the end."""
     return functools.reduce(_both, steps)
 
 
-def _both(first: Callable[[], object], then: Callable[[], object]) -> Callable[[], object]:
-    # `close` of a BufferedReader is a try/finally in C: it calls `self.flush()`, puts aside what that raises, and
-    # calls `raw.close()` (Modules/_io/bufferedio.c; the same from Python 3.9 to 3.13, tests/contract/test_other_pythons.py).
+def _both(first: Step, then: Step) -> Step:
+    # `close` of a BufferedReader is a try/finally in C: it calls `self.flush()`, puts aside what that raises, calls
+    # `raw.close()`, and makes the one exception the context of the other (Modules/_io/bufferedio.c, from 3.9 to 3.13).
     raw = types.SimpleNamespace(closed=False, readable=DONE, close=then)
     buffered = type("_Both", (io.BufferedReader,), {"flush": staticmethod(first)})
     return buffered(raw, 1).close  # type: ignore[no-any-return, operator]  # mypy does not follow type()
 
 
-def unraisable(call: Callable[[], object], blamed: object) -> Callable[[], object]:
-    """A callable that makes a call whose exception is only reported: "Exception ignored in: <blamed>"."""
+class _Net(StopIteration):
+    """Raised after a step, to find what that one raised in its context. `next` drops it."""
+
+
+def caught(step: Step, receive: Callable[[BaseException | None], object]) -> Step:
+    """Something that calls a step, and then `receive` with what it raised or None. It raises nothing."""
+    net = _Net()
+
+    def throw() -> None:
+        raise net
+
+    def hand_over() -> None:
+        error, net.__context__ = net.__context__, None
+        receive(error)
+
+    both = [functools.partial(in_turn(step, throw, hand_over))]
+    return functools.partial(next, map(functools.partial.__call__, both), None)
+
+
+def unraisable(step: Step, blamed: object) -> Step:
+    """Something that calls a step whose exception is only reported: "Exception ignored in: <blamed>"."""
 
     class Blaming(functools.partial):  # type: ignore[type-arg]
         def __repr__(self) -> str:
             return repr(blamed)
 
-    # Made and dropped at once: the interpreter calls `__del__`, and reports what it raises.
-    return type("_Dropped", (), {"__del__": staticmethod(Blaming(call))})
+    # A class: called, it makes an object that is dropped at once, and the interpreter reports what `__del__` raises.
+    return type("_Dropped", (), {"__del__": staticmethod(Blaming(step))})

@@ -69,11 +69,9 @@ class Supervisor:
         for descriptor in theirs:
             os.close(descriptor)
         said = os.read(self._pipes.control, READ_BYTES)
-        armed = (
-            json.loads(said[1:]) if said.startswith(child.ARMED) else {"failed": "the child died while it was armed"}
-        )
-        if "failed" in armed:
-            sys.stderr.write("a child could not be locked down: {}\n".format(armed["failed"]))
+        armed: dict[str, list[str]] = json.loads(said[1:]) if said.startswith(child.ARMED) else {}
+        if "applied" not in armed:
+            sys.stderr.write(f"a child could not be locked down: {armed.get('failed', 'it died')}\n")
             leave(_CHILD_FAILED)
         self._child_pid = descriptors.receive(self._zygote)[0]["forked"]  # type: ignore[assignment]  # our own zygote
         self._greet(armed)

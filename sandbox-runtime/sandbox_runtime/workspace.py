@@ -22,6 +22,9 @@ ENTRY = "__main__.py"
 MAX_DEPTH = 64
 """Folders below the workspace that are looked into. Deeper ones are named as skipped."""
 
+MAX_SKIPPED_CHARS = 500
+"""Of a path that was left out. Twenty of them must fit into one frame, and JSON may need 12 bytes for a character."""
+
 RESOURCE_OF = {errno.ENOSPC: "disk", errno.EDQUOT: "disk", errno.EFBIG: "file_size"}
 
 
@@ -86,7 +89,13 @@ def exhausted(roots: list[str]) -> list[str]:
 
 def is_untouched(inputs: Inputs, root: str = program.WORKSPACE) -> bool:
     """True when it is plain at a glance that there is nothing to collect."""
-    return len(inputs.digests) == 1 and os.listdir(root) == [ENTRY]
+    if len(inputs.digests) > 1:
+        return False
+    try:
+        with os.scandir(root) as entries:
+            return all(entry.name == ENTRY and entry.is_file(follow_symlinks=False) for entry in entries)
+    except OSError:  # the program owns the folder, and may have closed it even to itself
+        return False
 
 
 class Caps:
@@ -132,7 +141,7 @@ class Collection:
             with os.scandir(os.path.join(self._root.encode(), folder)) as entries:
                 return sorted(entries, key=lambda entry: entry.name)
         except OSError:
-            self._skip(folder, "unreadable")
+            self._skip(folder or b".", "unreadable")
             return []
 
     def _sendable(self, name: bytes, entry: os.DirEntry[bytes]) -> str | None:
@@ -140,14 +149,18 @@ class Collection:
         if name == ENTRY.encode():
             return None
         path = name.decode("utf-8", "replace")
-        reason = self._objection(name, path, entry.stat(follow_symlinks=False))
+        reason = self._objection(name, path, entry)
         if reason:
             self._skip(name, reason)
         return None if reason else path
 
-    def _objection(self, name: bytes, path: str, state: os.stat_result) -> str | None:
+    def _objection(self, name: bytes, path: str, entry: os.DirEntry) -> str | None:
         if path.encode() != name:
             return "name_not_utf8"
+        try:
+            state = entry.stat(follow_symlinks=False)
+        except OSError:  # in a folder that may be listed and not entered, or by a path that is too long
+            return "unreadable"
         if not stat.S_ISREG(state.st_mode):
             return "not_regular"
         if state.st_ino in self._seen:
@@ -160,7 +173,7 @@ class Collection:
     def _skip(self, name: bytes, reason: str) -> None:
         self.skipped_count += 1
         if len(self.skipped) < 20:
-            self.skipped.append([name.decode("utf-8", "replace")[:1024], reason])
+            self.skipped.append([name.decode("utf-8", "replace")[:MAX_SKIPPED_CHARS], reason])
 
     def _read(self, path: str, name: bytes) -> Iterator[wire.File]:
         try:

@@ -98,7 +98,7 @@ def test_their_files_in_proc_stay_closed(boxes: Sandboxes, pid: int):
     source = """
         here = f"/proc/{sys.argv[1]}/"
         threads = f"{here}task/{sys.argv[1]}/"
-        reading = ["mem", "environ", "maps", "smaps", "smaps_rollup", "auxv", "pagemap", "mountinfo", "mountstats", "io"]
+        reading = ["mem", "environ", "maps", "smaps", "smaps_rollup", "auxv", "pagemap", "io", "stack", "syscall"]
         reading = [folder + name for folder in (here, threads) for name in reading if os.path.exists(folder + name)]
         writing = ["mem", "oom_score_adj", "clear_refs", "coredump_filter", "comm", "setgroups", "uid_map", "timerslack_ns"]
         answer({

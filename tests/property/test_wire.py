@@ -32,6 +32,8 @@ DEEP_BODY = b'{"v":1,"kind":"ping","run":"","seq":0,"body":' + b'{"nonce":' * 90
 LONG_NUMBER = b'{"v":1,"kind":"ping","run":"","seq":0,"body":{"nonce":' + b"9" * 100_000 + b"}}\n"
 ENDLESS = b"x" * (wire.MAX_LINE_BYTES + 1)
 
+BAD = [DEEP, DEEP_BODY, LONG_NUMBER, LONE_SURROGATE, FIELD_CALLED_SELF, TRUE_IS_NOT_ONE, ENDLESS]
+
 
 def heard(end: tuple, pieces: Iterator[bytes] | list[bytes]) -> tuple[Heard, bool]:
     """What was understood, and whether it ended in a `WireError`. Any other error comes through."""
@@ -41,9 +43,11 @@ def heard(end: tuple, pieces: Iterator[bytes] | list[bytes]) -> tuple[Heard, boo
         for piece in pieces:
             messages += reader.feed(piece)
     except wire.WireError as error:
-        assert len(str(error)) < 400, "quotes little of what a peer said"
-        return messages, True
-    return messages, False
+        failed = error
+    else:
+        return messages, False
+    assert len(str(failed)) < 400, "quotes little of what a peer said"
+    return messages, True
 
 
 def cut(stream: bytes, lengths: list[int]) -> Iterator[bytes]:

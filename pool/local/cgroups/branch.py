@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pool.local.cgroups import names
+from pool.local.cgroups import files
 from pool.local.cgroups.delegation import enable
 from pool.local.cgroups.limits import LINES, QUOTA_FILES
 from pool.local.cgroups.tree import Hierarchy
@@ -23,13 +23,13 @@ class Branch:
         """Files that this kernel does not have, or refuses to write."""
 
     def make(self) -> None:
-        os.mkdir(self.path)
+        files.make(self.path)
         try:
             if self.version == 2:
                 enable(self.path, self.controllers)
             self._prepare()
         except OSError:
-            names.remove(self.path)
+            files.remove(self.path)
             raise
 
     def _prepare(self) -> None:
@@ -37,7 +37,7 @@ class Branch:
         for lines in self._lines:
             for file, value in lines.parent:
                 if file in present:
-                    write(f"{self.path}/{file}", value)
+                    files.write(f"{self.path}/{file}", value)
         self._left_out = {file for file in QUOTA_FILES.values() if file not in present}
 
     @property
@@ -52,7 +52,7 @@ class Branch:
         """Set the limits of one sandbox's folder."""
         for lines in self._lines:
             for file, value in lines.needed(limits):
-                write(f"{folder}/{file}", value)
+                files.write(f"{folder}/{file}", value)
             for file, value in lines.optional(limits):
                 self._limit_if_possible(folder, file, value)
 
@@ -60,7 +60,7 @@ class Branch:
         if file in self._left_out:
             return
         try:
-            write(f"{folder}/{file}", value)
+            files.write(f"{folder}/{file}", value)
         except OSError:  # no such file in an old kernel; EINVAL for a quota above our own cgroup's, which holds anyway
             self._left_out.add(file)
 
@@ -74,11 +74,3 @@ class Branch:
             return 0
         file = "memory.usage_in_bytes" if self.version == 1 else "memory.current"
         return int(Path(folder, file).read_bytes())
-
-
-def write(path: str, value: object) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, str(value).encode())
-    finally:
-        os.close(descriptor)

@@ -10,6 +10,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from pool.local.cgroups import files
 from pool.local.cgroups.tree import Hierarchy, is_real_root
 
 LEAF = "service"
@@ -28,7 +29,7 @@ class Delegation:
         """Raises `OSError`, with everything as it was, where the kernel refuses: not delegated, or not ours alone."""
         try:
             if self._leaf is not None:
-                os.makedirs(self._leaf, exist_ok=True)
+                self._make_leaf()
                 _move_here(self._leaf)
             enable(self._folder, self._wanted)
         except OSError:
@@ -43,7 +44,11 @@ class Delegation:
             _switch(self._folder, [f"-{name}" for name in _enabled(self._folder) if name not in self._before])
         with suppress(OSError):
             _move_here(self._folder)
-            os.rmdir(self._leaf)
+        files.remove(self._leaf)
+
+    def _make_leaf(self) -> None:
+        with suppress(FileExistsError):  # left by a service that was killed
+            files.make(self._leaf)
 
 
 def enable(folder: str, controllers: tuple[str, ...]) -> None:
@@ -52,7 +57,7 @@ def enable(folder: str, controllers: tuple[str, ...]) -> None:
 
 
 def _switch(folder: str, changes: list[str]) -> None:
-    Path(folder, "cgroup.subtree_control").write_text(" ".join(changes))
+    files.write(os.path.join(folder, "cgroup.subtree_control"), " ".join(changes))
 
 
 def _enabled(folder: str) -> list[str]:
@@ -60,4 +65,4 @@ def _enabled(folder: str) -> list[str]:
 
 
 def _move_here(folder: str) -> None:
-    Path(folder, "cgroup.procs").write_text(str(os.getpid()))
+    files.write(os.path.join(folder, "cgroup.procs"), os.getpid())

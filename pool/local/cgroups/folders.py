@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pool.local.cgroups import names
+from pool.local.cgroups import files
 from pool.local.cgroups.branch import Branch
 from pool.local.cgroups.threshold import Threshold
 from pool.settings import RunLimits
@@ -28,7 +28,7 @@ class Folders:
             return
         for branch in self._branches:
             path = os.path.join(branch.path, self._name)
-            os.mkdir(path)
+            files.make(path)
             self._paths.append(path)
             branch.limit(path, self.limits)
             if branch.has_thresholds:
@@ -42,7 +42,7 @@ class Folders:
                 return False
             self.threshold.close()
             self.threshold = None
-        self._paths = [path for path in self._paths if not names.remove(path)]
+        self._paths = [path for path in self._paths if not files.remove(path)]
         return not self._paths
 
     def doors(self) -> list[str]:

@@ -11,7 +11,8 @@ from pool.settings import RunLimits
 OWN_BYTES = 64 * 2**20
 """Of the wall, for what a sandbox needs beside its program's memory and files: pages that the child copies from
 the zygote, page tables, stacks in the kernel, libraries read from disk. The kernel takes back what it can of
-it first. More lets a bomb grow further before the wall stops it; less kills large programs below their limit."""
+it first. More lets a bomb grow further before the wall stops it; less kills large programs below their limit.
+Measured: 2.4 MiB in an armed child, 0.5 MiB of kernel memory a process, 0.94 KiB an empty file."""
 
 INODE_BYTES = 1024
 """Kernel memory of an empty file on a tmpfs, which no size limit counts."""

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from pool.local.cgroups import files
+
 _NAME = re.compile(r"code-interpreter-(\d+)-(\d+)(?:-\d+)?")
 _serial = itertools.count(1)
 
@@ -24,9 +26,12 @@ def new_name() -> str:
 def start_ticks(pid: int) -> int | None:
     """When a process began, in clock ticks since boot; None when there is none."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        return ticks_in(Path(f"/proc/{pid}/stat").read_text(errors="replace"))
     except OSError:
         return None
+
+
+def ticks_in(stat: str) -> int:
     return int(stat.rpartition(")")[2].split()[19])  # the program's name, in brackets, may hold anything
 
 
@@ -48,16 +53,5 @@ def remove_tree(parent: str) -> None:
     with suppress(OSError):
         for entry in os.scandir(parent):
             if entry.is_dir(follow_symlinks=False):
-                remove(entry.path)
-    remove(parent)
-
-
-def remove(folder: str) -> bool:
-    """Remove one cgroup; False while the kernel still has processes in it."""
-    try:
-        os.rmdir(folder)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
+                files.remove(entry.path)
+    files.remove(parent)
