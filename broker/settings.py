@@ -142,7 +142,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     allow_no_isolation: Annotated[
         bool,
-        _about(
+        about(
             "`true` serves where the network namespace, the IPC namespace or seccomp is missing, at level `none`:"
             " for machines that run only your own programs. Nothing accepts to be without the other needed protections."
         ),

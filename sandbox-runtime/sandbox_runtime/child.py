@@ -14,11 +14,13 @@ import os
 import random
 import signal
 import sys
+import time
 
-from sandbox_runtime import descriptors, kernel, landlock, program, rlimits, seccomp
+from sandbox_runtime import descriptors, kernel, landlock, program, rlimits, seccomp, shadows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import CodeType
     from typing import NoReturn
 
     from sandbox_runtime.lockdown import Lockdown
@@ -28,6 +30,9 @@ ARMED = b"A"
 
 ENDED = b"D"
 """First byte of the last message: the exit status in decimal, a space, the limits that were met, with commas."""
+
+COLD = "warm_program"
+"""Left out by the differential test alone: the child then becomes a fresh interpreter for every program."""
 
 NICENESS = 19
 OOM_SCORE = b"1000"
@@ -51,15 +56,21 @@ class Order:
 class Places:
     """Paths in the sandbox, and the system that the filters are for. Known before the first request."""
 
-    __slots__ = ("writable", "readable", "files", "environment", "python", "filter")
+    __slots__ = ("writable", "readable", "files", "environment", "python", "filter", "bare_modules", "cold")
 
-    def __init__(self, environment: dict[str, str], python: str, filter_program: bytes) -> None:
+    def __init__(
+        self, environment: dict[str, str], python: str, filter_program: bytes, bare_modules: frozenset[str], cold: bool
+    ) -> None:
         self.writable = [program.WORKSPACE, "/tmp", "/dev/shm"]  # noqa: S108  # the sandbox's own mounts
         self.readable = ["/"]
         self.files = [(path, landlock.WRITABLE_FILE) for path in ("/dev/null", "/dev/zero", "/dev/full")]
         self.environment = environment
         self.python = python
         self.filter = filter_program
+        self.bare_modules = bare_modules
+        """What this Python had loaded before its first line."""
+        self.cold = cold
+        """See `COLD`."""
 
 
 def arm_and_wait(order: Order, places: Places, lockdown: Lockdown) -> program.Program | None:
@@ -69,7 +80,7 @@ def arm_and_wait(order: Order, places: Places, lockdown: Lockdown) -> program.Pr
     except OSError as error:
         _say(order.control, ARMED + json.dumps({"failed": str(error)}).encode())
         os._exit(CALL_FAILED)
-    return _receive(order.request, order.control)
+    return _receive(order, places)
 
 
 def _arm(order: Order, places: Places, lockdown: Lockdown) -> None:
@@ -190,24 +201,38 @@ def _say(control: int, message: bytes) -> None:
         return
 
 
-def _receive(request: int, control: int) -> program.Program | None:
+def _receive(order: Order, places: Places) -> program.Program | None:
     """Turn this process into the program's. For one that cannot be compiled it becomes the interpreter
     itself, whose SyntaxError is right to the letter."""
-    words = descriptors.read_all(request)
+    words = descriptors.read_all(order.request)
     if not words:
         return None
-    order = json.loads(words)
-    os.environ.update(order["env"])
-    sys.argv = [program.PATH, *order["args"]]
+    request = json.loads(words)
+    _take_variables(request["env"])
+    sys.argv = [program.PATH, *request["args"]]
     sys.orig_argv = [sys.executable, *sys.argv]
+    if places.cold:
+        _become_the_interpreter()
+    shadows.make_way(program.WORKSPACE, places.bare_modules)
+    own = os.getpid()
+    return program.Program(_compiled(request["echo"]), lambda status, hit: _report(own, order.control, status, hit))
+
+
+def _take_variables(variables: dict[str, str]) -> None:
+    os.environ.update(variables)
+    if "TZ" in variables:
+        time.tzset()
+    if "PYTHONPATH" in variables:
+        sys.path[1:1] = [os.path.abspath(path) for path in variables["PYTHONPATH"].split(os.pathsep)]
+
+
+def _compiled(echo: bool) -> list[CodeType]:
     with open(program.PATH, "rb") as file:
         source = file.read()
     try:
-        codes = program.compiled(source, order["echo"])
+        return program.compiled(source, echo)
     except BaseException:  # SyntaxError, ValueError (NUL), RecursionError, MemoryError, a warning made an error
         _become_the_interpreter()
-    own = os.getpid()
-    return program.Program(codes, lambda status, hit: _report(own, control, status, hit))
 
 
 def _become_the_interpreter() -> NoReturn:

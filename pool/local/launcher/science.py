@@ -27,8 +27,13 @@ _SUPERVISOR_PID = 2
 """In its sandbox's PID namespace: it is the first to join the zygote there."""
 
 
-def main(control: int, facts: ScienceFacts, left_out: frozenset[str]) -> program.Program | None:
-    """Serve `spawn` orders. Returns in the children of zygotes only."""
+def main(
+    control: int, facts: ScienceFacts, left_out: frozenset[str], bare_modules: frozenset[str]
+) -> program.Program | None:
+    """Serve `spawn` orders. Returns in the children of zygotes only.
+
+    `bare_modules` are those that this Python had loaded before its first line.
+    """
     kernel.set_parent_death_signal(signal.SIGKILL)
     nursery.limit_stack(MAIN_STACK_BYTES)
     namespaces.unshare(namespaces.CLONE_NEWNS)
@@ -40,7 +45,7 @@ def main(control: int, facts: ScienceFacts, left_out: frozenset[str]) -> program
     if not writable:
         root.seal()
     kernel.set_dumpable(False)
-    template = Template(socket.socket(fileno=control), facts, left_out)
+    template = Template(socket.socket(fileno=control), facts, left_out, bare_modules)
     template.announce([name for name in loaded if name not in preload.STANDARD])
     _forget_ourselves()
     return template.serve()
@@ -53,7 +58,9 @@ def _filter() -> bytes:
 class Template:
     """Forks zygotes, one order after the other."""
 
-    def __init__(self, control: socket.socket, facts: ScienceFacts, left_out: frozenset[str]) -> None:
+    def __init__(
+        self, control: socket.socket, facts: ScienceFacts, left_out: frozenset[str], bare_modules: frozenset[str]
+    ) -> None:
         self._control, self._left_out = control, left_out
         self._as_root = facts["as_root"]
         self._places = child.Places(

@@ -5,10 +5,13 @@ loaded by their folders and nothing is put on `sys.path`: beside an installed `s
 packages, which are not the programs'. This module's is the last frame of ours when a program starts.
 """
 
-import importlib.util
-import json
-import os
 import sys
+
+BARE_MODULES = frozenset(sys.modules)  # before anything is imported
+
+import importlib.util  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -34,7 +37,7 @@ from sandbox_runtime import program  # noqa: E402
 facts, left_out = json.loads(sys.argv[3]), frozenset(json.loads(sys.argv[4]))
 if sys.argv[1] == "keeper":
     keeper.main(facts, left_out)
-to_run = science.main(int(sys.argv[5]), facts, left_out)
+to_run = science.main(int(sys.argv[5]), facts, left_out, BARE_MODULES)
 if to_run is None:
     os._exit(0)
 program.run_when_the_stack_is_empty(to_run)
