@@ -37,7 +37,9 @@ class FileWriter:
             await self._pieces.write(data)
 
     async def close(self) -> None:
-        """All of it is in the store, though nobody can find it yet."""
+        """All of it is in the store, though nobody can find it yet. Safe to call twice."""
+        if self._closed:
+            return
         self._closed = True
         with our_errors():
             await self._pieces.close()
@@ -54,7 +56,6 @@ class FileWriter:
 
     async def _remove(self) -> None:
         # Closing first: a bucket keeps the parts of an upload that was never completed, unseen and paid for.
-        if not self._closed:
-            await self.close()
+        await self.close()
         with our_errors("gone"):
             await obstore.delete_async(self._storage.objects, self._path)

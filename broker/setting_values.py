@@ -60,7 +60,7 @@ def _checked(value: float, info: Any, wanted: str, *, valid: bool) -> float:
     low, high = float(info.ge or 0), math.inf if info.le is None else float(info.le)
     if valid and low <= value <= high:
         return value
-    near = low if math.isnan(value) else min(max(round(value), low), high)
+    near = min(max(round(value), low), high) if math.isfinite(value) else low
     bounds = f"from {low:.0f} up" if info.le is None else f"from {low:.0f} to {high:.0f}"
     raise ValueError(f"needs {wanted} {bounds}; the nearest valid one is {near:.0f}")
 

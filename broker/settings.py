@@ -19,6 +19,7 @@ from msgspec import Meta
 
 from broker.setting_values import SettingsError, nearest_name, parse
 from pool import PoolSettings, RunLimits
+from pool.local import USUAL_PRELOAD
 
 PREFIX = "BROKER_"
 _ONYX = """
@@ -125,7 +126,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         about(
             "Modules imported before a request comes, by comma; `none` for none. Each costs memory once, not per run."
         ),
-    ] = ("numpy", "pandas", "matplotlib")
+    ] = USUAL_PRELOAD
     programs: Annotated[
         str | None, about("Virtual environment that programs import from. Unset: `.programs` beside the source.")
     ] = None

@@ -1,6 +1,12 @@
-"""The settings as Markdown, from the code: a test compares the README's block with this one."""
+"""The settings as Markdown, from the code: a test compares the README's block with this one.
+
+`python -m broker.settings_table README.md` writes it anew.
+"""
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
 
 import msgspec
 
@@ -42,3 +48,15 @@ def _description(name: str) -> str:
 def between_markers(readme: str) -> str:
     """The block that stands in a README now; empty when it has no markers."""
     return readme.partition(START)[2].partition(END)[0].strip()
+
+
+def with_table(readme: str) -> str:
+    """The README with its block written anew."""
+    before, start, rest = readme.partition(START)
+    _, end, after = rest.partition(END)
+    return f"{before}{start}\n{markdown()}\n{end}{after}" if start and end else readme
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        Path(name).write_text(with_table(Path(name).read_text()))

@@ -24,6 +24,8 @@ class Isolation(msgspec.Struct, frozen=True, kw_only=True):
 
     level: str
     missing: tuple[str, ...] = ()
+    lockdown: tuple[str, ...] = ()
+    """Steps that every sandbox must report in its hello: one that lacks any is not used."""
 
 
 class Sandbox(Protocol):

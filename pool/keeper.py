@@ -20,6 +20,7 @@ from pool.lease import Lease
 from pool.observer import Observer
 from pool.settings import PoolSettings, RunLimits
 from pool.states import Event, Retirement
+from sandbox_runtime import wire
 
 PROBE_ANSWER_SECONDS = 5.0
 """Smaller retires sandboxes for a hiccup of the machine; larger keeps a dead one in stock for longer."""
@@ -127,9 +128,16 @@ class Keeper:
         books = self._books
         self._sandbox = await books.backend.create(self._order.slot, on_lost=self.on_lost)
         self._conversation = Conversation(self._sandbox.channel, books.limits)
-        await self._conversation.hello(math.inf)
+        self._check(await self._conversation.hello(math.inf))
         if self._order.canary:
             await canary.prove(self._conversation)
+
+    def _check(self, hello: wire.Hello) -> None:
+        # SECURITY: what was there when the backend started and is not there now is no reason to run with less
+        # (tests/integration/test_hello.py).
+        lacking = [name for name in self._books.backend.isolation().lockdown if name not in hello.lockdown]
+        if lacking:
+            raise SandboxStartFailed(f"its lock-down lacks {', '.join(lacking)}", reason="lockdown")
 
     async def _probe_for_ever(self) -> None:
         while True:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
@@ -65,7 +65,7 @@ class SandboxPool:
         self._grace_seconds = 0.0
         """For programs that run when the pool closes; none when it is closed by an error."""
         self._tasks: TaskGroup | None = None
-        self._emptied = anyio.Event()
+        self._changed = anyio.Event()
         self._open = self._own_tasks()
 
     def __repr__(self) -> str:
@@ -122,14 +122,13 @@ class SandboxPool:
         return waiter
 
     def _in_hand(self, waiter: Waiter, caller: str) -> Lease:
-        now = anyio.current_time()
         if waiter.lease is None:
-            raise self._refusal(waiter, caller, now)
-        lease, waited_seconds = waiter.lease, waiter.answered_at - waiter.wanted_at
+            raise self._refusal(waiter, caller, anyio.current_time())
+        lease = waiter.lease
         lease.warm = waiter.was_warm
-        lease.queue_ms = waited_seconds * 1000
-        lease.lease_ms = (now - waiter.answered_at) * 1000
-        self.observer.lease_granted(warm=lease.warm, wait_seconds=waited_seconds)
+        lease.queue_ms = waiter.queue_seconds * 1000
+        lease.lease_ms = waiter.seconds_since_answer * 1000
+        self.observer.lease_granted(warm=lease.warm, wait_seconds=waiter.queue_seconds)
         return lease
 
     def _refusal(self, waiter: Waiter, caller: str, now: float) -> PoolClosed | PoolTimeout:
@@ -186,8 +185,7 @@ class SandboxPool:
     def _forget(self, slot: str) -> None:
         if keeper := self._keepers.pop(slot, None):
             self.observer.sandbox_retired(reason=keeper.reason)
-        if self._ledger.closed and not self._keepers:
-            self._emptied.set()
+        self._changed.set()
 
     # --- carrying out ---
 
@@ -197,14 +195,15 @@ class SandboxPool:
                 case Create():
                     self._create(action)
                 case Grant():
-                    self._waiters[action.waiter].grant(self._keepers[action.slot].grant(), now=anyio.current_time())
+                    self._waiters[action.waiter].grant(self._keepers[action.slot].grant())
                 case Dismiss():
-                    self._waiters[action.waiter].dismiss(now=anyio.current_time())
+                    self._waiters[action.waiter].dismiss()
                 case Delete():
                     self._delete(action)
                 case Recycle():
                     # Cleaning comes with Kubernetes; until then a sandbox that might be recycled is retired.
                     self.saw(action.slot, Event.CONDEMN, Retirement.USED)
+        self._changed.set()
 
     def _create(self, order: Create) -> None:
         if self._tasks is None:
@@ -229,16 +228,16 @@ class SandboxPool:
             await self._drain(self._tasks)
 
     async def _drain(self, tasks: TaskGroup) -> None:
-        """Nothing new; what runs may end until the deadline, is cut then, and in the end abandoned to the backend."""
-        self._close(cut=False)
+        """Nothing new; what runs may end until the grace is over, is cut then, and in the end left to the backend."""
+        self._act(self._ledger.close(now=anyio.current_time()))
         with anyio.move_on_after(self._grace_seconds):
-            await self._emptied.wait()
-        self._close(cut=True)
+            await self._until(lambda: not self._ledger.slots.count(State.LEASED))
+        self._act(self._ledger.close(now=anyio.current_time(), cut=True))
         with anyio.move_on_after(DESTROY_SECONDS):
-            await self._emptied.wait()
+            await self._until(lambda: not self._keepers)
         tasks.cancel_scope.cancel()
 
-    def _close(self, *, cut: bool) -> None:
-        self._act(self._ledger.close(now=anyio.current_time(), cut=cut))
-        if not self._keepers:
-            self._emptied.set()
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            self._changed = anyio.Event()
+            await self._changed.wait()

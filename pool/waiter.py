@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import time
 
 import anyio
 
@@ -20,22 +21,32 @@ class Waiter:
     def __init__(self, waiter_id: WaiterId, *, now: float) -> None:
         self.id = waiter_id
         self.wanted_at = now
-        self.answered_at = now
+        """On the event loop's clock."""
         self.answer = Answer.NONE_YET
         self.lease: Lease | None = None
         self.was_warm = False
         """Answered at once: a sandbox was READY."""
         self._answered = anyio.Event()
+        # Measured on a finer clock than the deadlines': uvloop's counts whole milliseconds.
+        self._made_at = self._answered_at = time.perf_counter()
 
-    def grant(self, lease: Lease, *, now: float) -> None:
+    @property
+    def queue_seconds(self) -> float:
+        return self._answered_at - self._made_at
+
+    @property
+    def seconds_since_answer(self) -> float:
+        return time.perf_counter() - self._answered_at
+
+    def grant(self, lease: Lease) -> None:
         self.lease = lease
-        self._tell(Answer.GRANTED, now)
+        self._tell(Answer.GRANTED)
 
-    def dismiss(self, *, now: float) -> None:
-        self._tell(Answer.DISMISSED, now)
+    def dismiss(self) -> None:
+        self._tell(Answer.DISMISSED)
 
-    def _tell(self, answer: Answer, now: float) -> None:
-        self.answer, self.answered_at = answer, now
+    def _tell(self, answer: Answer) -> None:
+        self.answer, self._answered_at = answer, time.perf_counter()
         self._answered.set()
 
     async def wait(self, deadline: float) -> None:

@@ -30,7 +30,8 @@ class Running:
     def __init__(self, url: str, service: Service, backend: Backend, portal: BlockingPortal) -> None:
         self.url = url
         self.service = service
-        self.backend = backend
+        self.backend: Any = backend
+        """Typed loosely: tests reach into the fake one."""
         self.portal = portal
         self.client = httpx.Client(base_url=url, timeout=60, trust_env=False)
 
@@ -70,7 +71,7 @@ def faulty(kind: type[FakeSupervisor]) -> FakeBackend:
 
 async def _until(holds: Callable[[], bool], seconds: float) -> None:
     with anyio.fail_after(seconds):
-        while not holds():
+        while not holds():  # noqa: ASYNC110  # what is waited for tells no one
             await anyio.sleep(0.005)
 
 
@@ -99,13 +100,15 @@ def running(folder: Path, backend: str | Backend = "fake", **changed: Any) -> It
     defaults = {"file_storage_dir": str(folder / "files"), "preload": (), "pool_size": 2, "grace_seconds": 1.0}
     settings = Settings(**{**defaults, **changed})
     chosen = make_backend(backend, settings) if isinstance(backend, str) else backend
-    with start_blocking_portal(backend_options={"use_uvloop": True}) as portal:
-        with portal.wrap_async_context_manager(serving(settings, chosen)) as (url, service):
-            found = Running(url, service, chosen, portal)
-            try:
-                yield found
-            finally:
-                found.client.close()
+    with (
+        start_blocking_portal(backend_options={"use_uvloop": True}) as portal,
+        portal.wrap_async_context_manager(serving(settings, chosen)) as (url, service),
+    ):
+        found = Running(url, service, chosen, portal)
+        try:
+            yield found
+        finally:
+            found.client.close()
 
 
 def events(answer: httpx.Response) -> list[tuple[str, Any]]:

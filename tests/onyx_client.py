@@ -1,4 +1,4 @@
-"""A client of the compatible API, as Onyx's behaves: no header of its own, no retry, the same HTTP library, lines split as it does."""
+"""A client of the compatible API, as Onyx's behaves: the same HTTP library, no header of its own, no retry."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ Event = tuple[str, dict[str, Any]]
 KNOWN = ("output", "result", "error")
 
 
-def parse_events(lines: Iterable[str]) -> Iterator[Event]:
+def parse_events(lines: Iterable[Any]) -> Iterator[Event]:
     """Each event's type and data; comments are nothing, types that it does not know are dropped."""
-    kind, data = None, []
+    kind: str | None = None
+    data: list[str] = []
     for line in lines:
         if line == "":
             if kind in KNOWN and data:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 
 import anyio
 import msgspec
@@ -14,21 +14,15 @@ from anyio.abc import TaskGroup
 
 from pool.backend import Isolation, Sandbox
 from pool.errors import SandboxStartFailed
+from pool.local import steps
 from pool.local.cgroups import Group, Groups
 from pool.local.environment import ProgramEnvironment
+from pool.local.host_ids import HostIds
 from pool.local.launch import Launcher, LaunchPlan
+from pool.local.policy import UpkeepPolicy
 from pool.local.sandbox import LocalSandbox, SocketChannel
+from pool.local.upkeep import Upkeep
 from pool.settings import RunLimits
-
-FIRST_HOST_ID = 0x70000000
-HOST_IDS = 0x100000
-"""As root each sandbox gets a uid and gid from this range, in turn: far above what people, services and
-the usual ranges for containers (/etc/subuid) use."""
-
-RENEW_FORKS = 1000
-RENEW_SECONDS = 600.0
-"""Sandboxes forked from one template share its hash seed and memory layout. Renewed sooner, less can be
-learned from one about the next; each renewal costs some 2 s of one core."""
 
 REMOVE_GROUP_SECONDS = 2.0
 
@@ -38,10 +32,13 @@ class LocalPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     environment: ProgramEnvironment
     preload: tuple[str, ...]
+    """Modules to load before a request comes. Without one of them there is no start."""
+    preload_if_there: tuple[str, ...] = ()
     limits: RunLimits
     isolation: Isolation
     left_out: tuple[str, ...] = ()
     """See `LaunchPlan.left_out`: for tests of the lock-down only."""
+    policy: UpkeepPolicy = UpkeepPolicy()
 
 
 class LocalBackend:
@@ -51,111 +48,98 @@ class LocalBackend:
 
     def __init__(self, plan: LocalPlan, groups: Groups) -> None:
         self._plan, self._groups = plan, groups
-        self._host_ids = itertools.cycle(range(FIRST_HOST_ID, FIRST_HOST_ID + HOST_IDS))
-        self._generation = 0
-        self._forks = 0
-        self._renewal_due = anyio.Event()
+        self._limits: dict[str, int] = msgspec.to_builtins(plan.limits)
+        self._host_ids = HostIds()
+        self._upkeep: Upkeep | None = None
         self._tasks: TaskGroup | None = None
+        self._live: set[LocalSandbox] = set()
 
     def isolation(self) -> Isolation:
-        return self._plan.isolation
+        return steps.isolation(self._plan.isolation, self._groups, self._plan.left_out)
 
     def generation(self) -> int:
-        return self._generation
+        return self._upkeep.generation if self._upkeep else 0
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         self._groups.open()
         try:
-            self._launcher = await self._launched()
-            try:
-                async with anyio.create_task_group() as tasks:
-                    self._tasks = tasks
-                    tasks.start_soon(self._keep_templates_young)
-                    yield
-                    tasks.cancel_scope.cancel()
-            finally:
-                await self._launcher.close()
+            async with self._launching(Upkeep(self._launch_plan(), self._plan.policy)):
+                yield
         finally:
             self._groups.close()
 
-    async def _launched(self) -> Launcher:
+    @asynccontextmanager
+    async def _launching(self, upkeep: Upkeep) -> AsyncIterator[None]:
+        await upkeep.start()
+        self._upkeep = upkeep
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                self._tasks.start_soon(upkeep.run)
+                yield
+                self._tasks.cancel_scope.cancel()
+        finally:
+            self._tasks = None
+            await upkeep.close()
+            for sandbox in list(self._live):
+                sandbox.let_go()
+
+    def _launch_plan(self) -> LaunchPlan:
         plan = self._plan
-        launcher = Launcher(
-            LaunchPlan(
-                environment=plan.environment,
-                preload=plan.preload,
-                group_parents=tuple(self._groups.parents),
-                left_out=plan.left_out,
-            )
+        return LaunchPlan(
+            environment=plan.environment,
+            preload=plan.preload,
+            preload_if_there=plan.preload_if_there,
+            group_parents=tuple(self._groups.parents),
+            left_out=plan.left_out,
         )
-        await launcher.start()
-        self._generation += 1
-        self._forks = 0
-        return launcher
-
-    async def _keep_templates_young(self) -> None:
-        while True:
-            with anyio.move_on_after(RENEW_SECONDS):
-                await self._renewal_due.wait()
-            self._renewal_due = anyio.Event()
-            await self._renew()
-
-    async def _renew(self) -> None:
-        await self._launcher.renew()
-        self._generation += 1
-        self._forks = 0
 
     async def create(self, slot: str, *, on_lost: Callable[[], None]) -> Sandbox:
+        if self._upkeep is None:
+            raise SandboxStartFailed("the backend is not running", reason="launcher")
+        launcher = self._upkeep.launcher()
+        try:
+            with ExitStack() as undo:
+                sandbox = await self._create(launcher, slot, on_lost, undo)
+                undo.pop_all()
+        except OSError as error:
+            raise SandboxStartFailed(f"no sandbox could be made: {error}", reason="system") from error
+        self._upkeep.count_fork()
+        self._live.add(sandbox)
+        return sandbox
+
+    async def _create(
+        self, launcher: Launcher, slot: str, on_lost: Callable[[], None], undo: ExitStack
+    ) -> LocalSandbox:
+        host_id = self._host_ids.take()
+        undo.callback(self._host_ids.give_back, host_id)
         group = self._groups.make(slot, self._plan.limits)
-        with ExitStack() as undo:
-            undo.callback(self._remove, group)
-            undo.callback(group.close_descriptors)
-            handle, channel = await self._start(group)
-            undo.pop_all()
+        undo.callback(self._remove, group)
+        # For some 10 ms: a zygote that is under way has no owner yet who could end it and know that it has
+        # ended. Never for long: each order has its deadline.
+        with anyio.CancelScope(shield=True):
+            handle, channel = await self._start(launcher, group, host_id)
         group.close_descriptors()
-        self._count_fork()
-        return LocalSandbox(slot, channel, handle, on_lost, lambda: self._remove(group))
+        return LocalSandbox(slot, channel, handle, on_lost, lambda gone: self._bury(gone, group, host_id))
 
-    def _count_fork(self) -> None:
-        self._forks += 1
-        if self._forks >= RENEW_FORKS:
-            self._renewal_due.set()
-
-    async def _start(self, group: Group) -> tuple[int, SocketChannel]:
+    async def _start(self, launcher: Launcher, group: Group, host_id: int) -> tuple[int, SocketChannel]:
         """Fork a zygote, then a supervisor into its namespaces. On failure nothing is left but the group."""
         ours, theirs = socket.socketpair()
         with closing(theirs), ExitStack() as undo:
             undo.callback(ours.close)
             zygote_end, supervisor_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            # A zygote whose supervisor's end of the pair is closed ends by itself.
             with closing(zygote_end), closing(supervisor_end):
-                handle = await self._spawn(zygote_end, group)
-                # From here on the zygote ends by itself when the supervisor's end of the pair is closed.
-                undo.callback(os.close, handle)
-                await self._supervise(handle, theirs, supervisor_end, group)
+                handle = await launcher.spawn(host_id, self._limits, [zygote_end.fileno(), *group.enter])
+                undo.callback(_kill, handle)
+                await launcher.supervise(self._limits, group.gauges, [handle, theirs.fileno(), supervisor_end.fileno()])
             undo.pop_all()
         return handle, SocketChannel(ours)
 
-    async def _spawn(self, zygote_end: socket.socket, group: Group) -> int:
-        words = {"do": "spawn", "host_id": next(self._host_ids), "limits": self._limits()}
-        descriptors = await self._launcher.science.order(words, [zygote_end.fileno(), *group.enter])
-        if len(descriptors) != 1:
-            raise SandboxStartFailed(f"the template sent {len(descriptors)} descriptors, not 1", reason="launcher")
-        return descriptors[0]
-
-    async def _supervise(self, handle: int, theirs: socket.socket, supervisor_end: socket.socket, group: Group) -> None:
-        words = {
-            "do": "supervise",
-            "limits": self._limits(),
-            "preloaded": self._launcher.preloaded,
-            "gauges": list(group.gauges),
-        }
-        own = [handle, theirs.fileno(), supervisor_end.fileno(), *group.gauges.values()]
-        await self._launcher.nursery.order(words, own)
-
-    def _limits(self) -> dict[str, int]:
-        limits: dict[str, int] = msgspec.to_builtins(self._plan.limits)
-        return limits
+    def _bury(self, gone: LocalSandbox, group: Group, host_id: int) -> None:
+        self._live.discard(gone)
+        self._host_ids.give_back(host_id)
+        self._remove(group)
 
     def _remove(self, group: Group) -> None:
         """Remove the group's folders; a cgroup is busy for a moment after its last process was reaped."""
@@ -167,6 +151,12 @@ class LocalBackend:
             await anyio.sleep(pause)
             if group.remove():
                 return
+
+
+def _kill(handle: int) -> None:
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    os.close(handle)
 
 
 def _pauses(total_seconds: float) -> Iterator[float]:

@@ -1,6 +1,6 @@
 """The launcher as the service sees it: two sockets on which it takes orders, and a lifeline.
 
-service --lifeline--> keeper --fork--> nursery --exec--> science template
+service --lifeline--> keeper --fork--> nursery --exec--> template
     \\______ control ______________________/                  /
      \\_____ control ________________________________________/
 """
@@ -10,23 +10,24 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing
 
 import anyio
 import msgspec
 
 from pool.errors import SandboxStartFailed
+from pool.local.control import Control
 from pool.local.environment import ProgramEnvironment
+from pool.local.lifeline import KeeperProcess
+from pool.local.policy import UpkeepPolicy
+from pool.local.template import Template
 from sandbox_runtime import wire
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _START = os.path.join(_HERE, "launcher", "start.py")
 _RUNTIME = os.path.dirname(os.path.abspath(wire.__file__))
-
-MAX_REPLY_BYTES = 65536
 
 
 class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,9 +35,32 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     environment: ProgramEnvironment
     preload: tuple[str, ...]
+    """Modules that must be there."""
+    preload_if_there: tuple[str, ...] = ()
     group_parents: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     """Steps of the lock-down to leave out. SECURITY: only tests fill it; no setting leads here."""
+
+    def keeper_facts(self, lifeline: int, control: int) -> dict[str, object]:
+        """What `launcher/keeper.py` is told, with the numbers of its descriptors."""
+        variables = program_variables(self.environment)
+        science_facts = {
+            "as_root": os.geteuid() == 0,
+            "trees": self.environment.trees,
+            "font_lists": self.environment.font_lists,
+            "preload": self.preload,
+            "preload_if_there": self.preload_if_there,
+            "environment": variables,
+        }
+        words = [json.dumps(science_facts), json.dumps(self.left_out)]
+        return {
+            "as_root": os.geteuid() == 0,
+            "lifeline": lifeline,
+            "nursery_control": control,
+            "group_parents": self.group_parents,
+            "science_command": [self.environment.python, _START, "science", _RUNTIME, *words],
+            "science_environment": variables,
+        }
 
 
 def program_variables(environment: ProgramEnvironment) -> dict[str, str]:
@@ -55,130 +79,106 @@ def program_variables(environment: ProgramEnvironment) -> dict[str, str]:
     }
 
 
-class Control:
-    """Orders to one process of the launcher, one at a time, each with its answer."""
-
-    def __init__(self, peer: socket.socket) -> None:
-        peer.setblocking(False)
-        self._peer = peer
-        self._turn = anyio.Lock()
-
-    async def order(self, words: Mapping[str, object], descriptors: Sequence[int] = ()) -> list[int]:
-        """Send an order, wait for its answer, return the descriptors that came with it."""
-        # One at a time: answers carry no number. Cancelled between the two, the answer would be taken for
-        # the next order's, so the wait is shielded; the launcher answers in milliseconds or its socket ends.
-        async with self._turn:
-            with anyio.CancelScope(shield=True):
-                await anyio.wait_writable(self._peer)
-                socket.send_fds(self._peer, [json.dumps(words).encode()], list(descriptors))
-                return (await self.answer())[1]
-
-    async def answer(self) -> tuple[dict[str, object], list[int]]:
-        """The next answer. Raises `SandboxStartFailed` when it is a failure, or the launcher is gone."""
-        await anyio.wait_readable(self._peer)
-        try:
-            data, descriptors, _, _ = socket.recv_fds(self._peer, MAX_REPLY_BYTES, 8)
-        except OSError as error:
-            raise SandboxStartFailed(f"the launcher's socket failed: {error}", reason="launcher") from error
-        if not data:
-            raise SandboxStartFailed("the launcher has ended", reason="launcher")
-        words: dict[str, object] = json.loads(data)
-        if "failed" in words:
-            raise SandboxStartFailed(f"the launcher could not: {words['failed']}", reason="launcher")
-        return words, descriptors
-
-    def close(self) -> None:
-        self._peer.close()
-
-
 class Launcher:
-    """The running launcher. `lost` can be waited for by reading `keeper_pidfd`."""
+    """One launcher, from its start to its end. Once it is lost it is of no more use, and only to be closed."""
 
-    def __init__(self, plan: LaunchPlan) -> None:
-        self._plan = plan
-        self.preloaded: tuple[str, ...] = ()
+    def __init__(self, plan: LaunchPlan, policy: UpkeepPolicy) -> None:
+        self.lost = anyio.Event()
+        self.why_lost = ""
+        self._plan, self._policy = plan, policy
+        self._keeper: KeeperProcess | None = None
+        self._nursery: Control | None = None
+        self._template: Template | None = None
+
+    @property
+    def preloaded(self) -> tuple[str, ...]:
+        return self._template.preloaded if self._template else ()
 
     async def start(self) -> None:
-        """Start it, and return when the template has everything loaded. Raises `SandboxStartFailed`."""
-        lifeline_read, self._lifeline = os.pipe()
-        nursery_ours, nursery_theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        science_ours, science_theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        facts = self._facts(lifeline_read, nursery_theirs.fileno(), science_theirs.fileno())
-        self._keeper = subprocess.Popen(  # noqa: S603  # our own interpreter and files
-            [
-                sys.executable,
-                "-I",
-                "-S",
-                _START,
-                "keeper",
-                _RUNTIME,
-                json.dumps(facts),
-                json.dumps(self._plan.left_out),
-            ],
-            stdin=subprocess.DEVNULL,
-            pass_fds=(lifeline_read, nursery_theirs.fileno(), science_theirs.fileno()),
-            env={},
-            start_new_session=True,
-        )
-        os.close(lifeline_read)
-        nursery_theirs.close()
-        science_theirs.close()
-        self.nursery, self.science = Control(nursery_ours), Control(science_ours)
-        await self._hear_of_preload(self.science)
+        """Start it, and return when its template has everything loaded. Raises `SandboxStartFailed`."""
+        try:
+            self._start_keeper()
+            await self.renew()
+        except OSError as error:
+            await self.close()
+            raise SandboxStartFailed(f"the launcher could not be started: {error}", reason="launcher") from error
+        except BaseException:
+            await self.close()
+            raise
 
     async def renew(self) -> None:
-        """Start a new template and use it from now on. Sandboxes of the old one live on."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            await self.nursery.order({"do": "template"}, [theirs.fileno()])
-        finally:
-            theirs.close()
-        newer = Control(ours)
-        await self._hear_of_preload(newer)
-        self.science.close()
-        self.science = newer
+        """Use a new template from now on; sandboxes of the old one live on. Raises `SandboxStartFailed`."""
+        newer = await self._new_template()
+        if newer.control.is_closed:
+            newer.close()
+            raise SandboxStartFailed("the template has ended as soon as it was loaded", reason="launcher")
+        older, self._template = self._template, newer
+        if older is not None:
+            older.finish()
 
-    async def _hear_of_preload(self, science: Control) -> None:
-        words, _ = await science.answer()
-        self.preloaded = tuple(words["loaded"])  # type: ignore[arg-type]  # our own template, before any guest
+    async def spawn(self, host_id: int, limits: Mapping[str, int], own: Sequence[int]) -> int:
+        """Have a zygote forked; returns a handle on it. `own` are its socket to the supervisor and its cgroups."""
+        words = {"do": "spawn", "host_id": host_id, "limits": limits}
+        template = self._template
+        if template is None:
+            raise SandboxStartFailed("the launcher has no template", reason="launcher")
+        seconds = self._policy.order_seconds
+        return (await template.control.order(words, own, seconds=seconds, expected_descriptors=1))[0]
 
-    async def close(self) -> None:
+    async def supervise(self, limits: Mapping[str, int], gauges: Mapping[str, int], own: Sequence[int]) -> None:
+        """Have a supervisor forked. `own` are the zygote's handle, the channel and the supervisor's socket to it."""
+        words = {"do": "supervise", "limits": limits, "preloaded": self.preloaded, "gauges": list(gauges)}
+        await self._order_nursery(words, [*own, *gauges.values()])
+
+    async def close(self, *, service_goes_on: bool = False) -> None:
         """End it and everything below it; returns when it is gone."""
-        os.close(self._lifeline)
-        self.nursery.close()
-        self.science.close()
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._keeper.wait)
+        for each in (self._template, self._nursery):
+            if each is not None:
+                each.close()
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            await keeper.end(service_goes_on=service_goes_on)
 
-    def has_ended(self) -> bool:
-        return self._keeper.poll() is not None
+    def _start_keeper(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with closing(theirs):
+            self._nursery = Control(ours, "the nursery", self._lose)
+            self._keeper = KeeperProcess(
+                lambda lifeline: self._command(lifeline, theirs.fileno()),
+                [theirs.fileno()],
+                lambda: self._lose("the keeper has ended"),
+            )
 
-    def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            self._keeper.kill()
+    async def _new_template(self) -> Template:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        template = Template(ours, self._lose_template)
+        with ExitStack() as undo:
+            undo.callback(template.kill)
+            with closing(theirs):
+                handle = (await self._order_nursery({"do": "template"}, [theirs.fileno()], expected_descriptors=1))[0]
+            await template.load(handle, seconds=self._policy.load_seconds)
+            undo.pop_all()
+        return template
 
-    def _facts(self, lifeline: int, nursery: int, science: int) -> dict[str, object]:
-        environment, plan = self._plan.environment, self._plan
-        science_facts = {
-            "as_root": os.geteuid() == 0,
-            "trees": environment.trees,
-            "font_lists": environment.font_lists,
-            "preload": plan.preload,
-            "environment": program_variables(environment),
-        }
-        return {
-            "as_root": os.geteuid() == 0,
-            "lifeline": lifeline,
-            "nursery_control": nursery,
-            "science_control": science,
-            "group_parents": plan.group_parents,
-            "science_command": [
-                environment.python,
-                _START,
-                "science",
-                _RUNTIME,
-                json.dumps(science_facts),
-                json.dumps(plan.left_out),
-            ],
-            "science_environment": program_variables(environment),
-        }
+    async def _order_nursery(
+        self, words: Mapping[str, object], own: Sequence[int], *, expected_descriptors: int = 0
+    ) -> list[int]:
+        if self._nursery is None:
+            raise SandboxStartFailed("the launcher has not been started", reason="launcher")
+        seconds = self._policy.order_seconds
+        return await self._nursery.order(words, own, seconds=seconds, expected_descriptors=expected_descriptors)
+
+    def _lose_template(self, template: Template, why: str) -> None:
+        # One that is still loading, and one that was renewed, may go without the others.
+        if template is self._template:
+            self._lose(why)
+
+    def _lose(self, why: str) -> None:
+        if not self.lost.is_set():
+            self.why_lost = why
+            self.lost.set()
+
+    def _command(self, lifeline: int, control: int) -> list[str]:
+        facts = self._plan.keeper_facts(lifeline, control)
+        left_out = json.dumps(self._plan.left_out)
+        return [sys.executable, "-I", "-S", _START, "keeper", _RUNTIME, json.dumps(facts), left_out]

@@ -21,6 +21,10 @@ DISPENSABLE = {
 there is no place to run a program in (`docs/decisions/004-what-level-none-means.md`)."""
 
 
+USUAL_PRELOAD = ("numpy", "pandas", "matplotlib")
+"""Loaded as far as the programs' environment has them. Whatever an operator names instead must be there."""
+
+
 class IsolationMissing(Exception):
     """This machine cannot hold a program. The message names what is missing, how to get it, and what may be accepted."""
 
@@ -34,7 +38,8 @@ def local_backend(
         raise IsolationMissing(reason)
     plan = LocalPlan(
         environment=find(str(programs)),
-        preload=preload,
+        preload=preload if preload != USUAL_PRELOAD else (),
+        preload_if_there=preload if preload == USUAL_PRELOAD else (),
         limits=limits,
         isolation=level(protections),
         left_out=impossible_steps(protections),

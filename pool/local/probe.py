@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from pool.local import cgroups, protections
-from pool.local.backend import FIRST_HOST_ID
+from pool.local.host_ids import FIRST_HOST_ID
 from pool.local.protections import NEEDED, WANTED, Findings, Protection, level
 from pool.local.remedies import Machine
 

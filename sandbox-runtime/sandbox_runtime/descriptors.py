@@ -19,6 +19,10 @@ class PeerGone(OSError):
     """The other end of a socket is closed."""
 
 
+class Truncated(OSError):
+    """A message that did not fit, or came with more descriptors than may be open. It is gone; the next may be whole."""
+
+
 def send(peer: socket.socket, message: dict[str, object], descriptors: Iterable[int] = ()) -> None:
     """Send one message, and open descriptors with it."""
     rights = array.array("i", descriptors).tobytes()
@@ -28,17 +32,34 @@ def send(peer: socket.socket, message: dict[str, object], descriptors: Iterable[
 
 def receive(peer: socket.socket) -> tuple[dict[str, object], list[int]]:
     """The next message of a SOCK_SEQPACKET socket. Raises `PeerGone` at its end."""
-    data, ancillary, flags, _ = peer.recvmsg(MAX_MESSAGE_BYTES, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS))
+    try:
+        data, ancillary, flags, _ = peer.recvmsg(
+            MAX_MESSAGE_BYTES, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS), socket.MSG_CMSG_CLOEXEC
+        )
+    except ConnectionError as error:  # it was closed before it had read everything
+        raise PeerGone("the other end closed the socket") from error
+    rights = _rights(ancillary)
+    if not data:
+        raise PeerGone("the other end closed the socket")
+    try:
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            raise Truncated(
+                f"a message over {MAX_MESSAGE_BYTES} bytes or {MAX_DESCRIPTORS} descriptors, or too many open files"
+            )
+        message: dict[str, object] = json.loads(data)
+    except (Truncated, ValueError):
+        for descriptor in rights:
+            os.close(descriptor)
+        raise
+    return message, rights
+
+
+def _rights(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     rights = array.array("i")
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             rights.frombytes(payload[: len(payload) - len(payload) % rights.itemsize])
-    if not data:
-        raise PeerGone("the other end closed the socket")
-    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-        raise OSError(f"a message over {MAX_MESSAGE_BYTES} bytes or {MAX_DESCRIPTORS} descriptors")
-    message: dict[str, object] = json.loads(data)
-    return message, list(rights)
+    return list(rights)
 
 
 def close_all_but(keep: Iterable[int]) -> None:

@@ -64,8 +64,8 @@ def make_main_module() -> types.ModuleType:
 
     module = types.ModuleType("__main__")
     module.__dict__.update(
-        __doc__=None,
         __loader__=SourceFileLoader("__main__", PATH),
+        __annotations__={},
         __builtins__=sys.modules["builtins"],
         __file__=PATH,
         __cached__=None,

@@ -209,7 +209,6 @@ class Supervisor:
         for piece in found.pieces() if may_have_files else ():
             self._say(piece)
             self._send_all()
-        end.limits_hit += [name for name in workspace.exhausted(MOUNTS) if name not in end.limits_hit]
         self._say(
             wire.Outcome(
                 exit_code=end.exit_code,
@@ -217,7 +216,7 @@ class Supervisor:
                 signal=end.signal,
                 duration_ms=round((end.at - running.started) * 1000),
                 collect_ms=round((time.monotonic() - began) * 1000),
-                limits_hit=end.limits_hit,
+                limits_hit=workspace.limits_met(end.limits_hit, MOUNTS),
                 stdout_truncated=running.truncated["stdout"],
                 stderr_truncated=running.truncated["stderr"],
                 files_skipped=found.skipped,

@@ -80,8 +80,15 @@ def full_resource(error: OSError, root: str = program.WORKSPACE) -> str | None:
     return RESOURCE_OF.get(error.errno or 0)
 
 
-def exhausted(roots: list[str]) -> list[str]:
-    """The limits of the writable mounts that are used up now."""
+def limits_met(said: list[str], roots: list[str]) -> list[str]:
+    """The limits that the program's end speaks of, and those of the writable mounts that are used up now."""
+    used_up = _exhausted(roots)
+    # ENOSPC is the kernel's word for both, and the program's end calls it "disk".
+    said = [name for name in said if name != "disk" or used_up != ["inodes"]]
+    return said + [name for name in used_up if name not in said]
+
+
+def _exhausted(roots: list[str]) -> list[str]:
     states = [os.statvfs(root) for root in roots]
     hit = ["disk"] if any(state.f_bavail == 0 for state in states) else []
     return hit + (["inodes"] if any(state.f_ffree == 0 for state in states) else [])

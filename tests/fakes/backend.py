@@ -89,3 +89,10 @@ class FakeBackend:
 
     def renew(self) -> None:
         self._generation += 1
+
+
+def with_one(fault: Start) -> FakeBackend:
+    """The canary is well, the first warm sandbox is not, all others are."""
+    backend = FakeBackend()
+    backend.next_starts.extend([FakeSupervisor, fault])
+    return backend

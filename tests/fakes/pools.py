@@ -76,6 +76,11 @@ async def ran(pool: SandboxPool, program: Program = PRINT) -> tuple[Outcome, Kee
         return await lease.run(program, (), sink, soon(11.0)), sink
 
 
+async def run_for(pool: SandboxPool, program: Program, seconds: float) -> None:
+    async with pool.lease(deadline=soon()) as lease:
+        await lease.run(program, (), KeepingSink(), soon(seconds))
+
+
 def the_ready_one(pool: SandboxPool, backend: FakeBackend) -> FakeSandbox:
     """The one that the next lease will get."""
     return backend.live[f"fake-{pool._ledger.slots.first(State.READY).name}"]

@@ -153,6 +153,13 @@ class FakeSupervisor:
         self.channel.say(self.writer.line(message, run))
 
 
+def shut() -> FakeSupervisor:
+    """Keeps every run going until the test opens its gate."""
+    supervisor = FakeSupervisor()
+    supervisor.gate_is_open = False
+    return supervisor
+
+
 class _Written(io.StringIO):
     def __init__(self, files: dict[str, bytes], path: str) -> None:
         super().__init__()

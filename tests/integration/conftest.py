@@ -1,4 +1,4 @@
-"""The service over HTTP. `service` is the same tests over every backend; `local` is for what only real programs show."""
+"""The service over HTTP. `service`: the same tests over every backend; `local`: for what only real programs show."""
 
 from __future__ import annotations
 

@@ -22,7 +22,9 @@ Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    def run(code: str, *args: str, options: tuple[str, ...] = (), stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    def run(
+        code: str, *args: str, options: tuple[str, ...] = (), stdin: bytes = b""
+    ) -> subprocess.CompletedProcess[bytes]:
         file = tmp_path / "program.py"
         file.write_text(code)
         command = [*COMMAND, "run", *options, str(file), *args]
@@ -42,7 +44,9 @@ def test_stdin_arguments_output_and_status_are_the_programs(run: Run) -> None:
 def test_output_comes_as_it_is_made(tmp_path: Path) -> None:
     file = tmp_path / "slow.py"
     file.write_text("import time\nprint('first', flush=True)\ntime.sleep(30)")
-    with subprocess.Popen([*COMMAND, "run", str(file)], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as found:
+    with subprocess.Popen(
+        [*COMMAND, "run", str(file)], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    ) as found:
         assert found.stdout is not None
         began = time.monotonic()
         assert found.stdout.readline() == b"first\n"
@@ -117,7 +121,9 @@ def test_what_cannot_be_read_is_a_sentence(tmp_path: Path, content: bytes | None
     file = tmp_path / "program.py"
     if content is not None:
         file.write_bytes(content)
-    ended = subprocess.run([*COMMAND, "run", str(file)], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    ended = subprocess.run(
+        [*COMMAND, "run", str(file)], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+    )
     assert ended.returncode in (1, 2)
     assert b"Traceback" not in ended.stderr
 

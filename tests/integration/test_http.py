@@ -51,7 +51,7 @@ def test_stdin_reaches_the_program(service: Running) -> None:
 
 
 def test_what_a_program_prints_survives_json(service: Running) -> None:
-    odd = "\u2028\u2029\u0085\x00\x1b\"\\ é 😀"
+    odd = '\u2028\u2029\u0085\x00\x1b"\\ é 😀'
     assert service.execute(f"print({odd!r}, end='')").json()["stdout"] == odd
 
 
@@ -132,7 +132,9 @@ BAD_BODIES: list[tuple[dict[str, Any], str, list[Any]]] = [
 
 
 @pytest.mark.parametrize(("body", "kind", "loc"), BAD_BODIES)
-def test_a_body_of_the_wrong_form_is_answered_as_fastapi_does(service: Running, body: Any, kind: str, loc: list) -> None:
+def test_a_body_of_the_wrong_form_is_answered_as_fastapi_does(
+    service: Running, body: Any, kind: str, loc: list
+) -> None:
     answer = service.client.post("/v1/execute", json=body)
     (entry,) = answer.json()["detail"]
     assert answer.status_code == 422
@@ -159,7 +161,9 @@ REFUSED_PATHS = [
 
 @pytest.mark.parametrize("path", ["/v1/execute", "/v1/execute/stream"])
 @pytest.mark.parametrize(("given", "detail"), REFUSED_PATHS)
-def test_a_path_out_of_place_is_refused_before_anything_runs(service: Running, path: str, given: str, detail: str) -> None:
+def test_a_path_out_of_place_is_refused_before_anything_runs(
+    service: Running, path: str, given: str, detail: str
+) -> None:
     files = [{"path": given, "file_id": UNKNOWN}]
     answer = service.client.post(path, json={"code": "", "files": files})
     assert (answer.status_code, answer.json()["detail"]) == (422, detail)
@@ -169,7 +173,10 @@ def test_a_path_out_of_place_is_refused_before_anything_runs(service: Running, p
 @pytest.mark.parametrize("file_id", [UNKNOWN, "../../etc/passwd", "/etc/passwd", "", "a" * 5000])
 def test_a_file_that_is_not_there_is_404_before_anything_runs(service: Running, path: str, file_id: str) -> None:
     answer = service.client.post(path, json={"code": "", "files": [{"path": "y", "file_id": file_id}]})
-    assert (answer.status_code, answer.json()["detail"]) == (404, f"File with ID '{file_id[:256]}' not found for path 'y'.")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        404,
+        f"File with ID '{file_id[:256]}' not found for path 'y'.",
+    )
 
 
 @pytest.mark.parametrize("path", ["/v1/execute", "/v1/execute/stream"])
@@ -189,7 +196,9 @@ def test_another_content_type_is_415(service: Running, kind: str) -> None:
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/execute", 405), ("GET", "/nothing", 404)])
-def test_what_is_no_path_or_not_that_method_says_so_in_json(service: Running, method: str, path: str, status: int) -> None:
+def test_what_is_no_path_or_not_that_method_says_so_in_json(
+    service: Running, method: str, path: str, status: int
+) -> None:
     answer = service.client.request(method, path)
     assert (answer.status_code, set(answer.json())) == (status, {"detail", "code", "retryable"})
 
@@ -228,7 +237,15 @@ def test_metrics_count_what_happened(make_service: Any) -> None:
 
 def test_the_documents_are_there(service: Running) -> None:
     paths = service.client.get("/openapi.json").json()["paths"]
-    assert set(paths) == {"/v1/execute", "/v1/execute/stream", "/v1/files", "/v1/files/{file_id}", "/health", "/ready", "/metrics"}
+    assert set(paths) == {
+        "/v1/execute",
+        "/v1/execute/stream",
+        "/v1/files",
+        "/v1/files/{file_id}",
+        "/health",
+        "/ready",
+        "/metrics",
+    }
     assert "/v1/execute/stream" in service.client.get("/docs").text
 
 

@@ -13,6 +13,8 @@ from broker.connection import MAX_HEAD_BYTES
 from broker.validation import MAX_BODY_BYTES
 from tests.http_service import Running
 
+POST = "POST /v1/execute HTTP/1.1\r\nContent-Type: application/json"
+
 
 def exchange(service: Running, data: bytes) -> bytes:
     """Send bytes and return all that comes back until the connection closes."""
@@ -30,7 +32,9 @@ def address(service: Running) -> str:
     return service.url.removeprefix("http://")
 
 
-@pytest.mark.parametrize("data", [b"nonsense\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02", b"GET /\xff HTTP/1.1\r\n\r\n"])
+@pytest.mark.parametrize(
+    "data", [b"nonsense\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02", b"GET /\xff HTTP/1.1\r\n\r\n"]
+)
 def test_what_is_not_http_is_400_in_json(service: Running, data: bytes) -> None:
     answer = exchange(service, data)
     assert answer.startswith(b"HTTP/1.1 400 ") or answer.startswith(b"HTTP/1.1 403 ")
@@ -53,8 +57,8 @@ def test_a_head_without_end_is_431(service: Running, address: str) -> None:
     ],
 )
 def test_ambiguous_lengths_are_refused(service: Running, address: str, headers: str) -> None:
-    head = f"POST /v1/execute HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n{headers}\r\nConnection: close\r\n\r\n"
-    assert exchange(service, head.encode() + b"{}") [9:12] in (b"400", b"422", b"413")
+    head = f"{POST}\r\nHost: {address}\r\n{headers}\r\nConnection: close\r\n\r\n"
+    assert exchange(service, head.encode() + b"{}")[9:12] in (b"400", b"422", b"413")
 
 
 @pytest.mark.parametrize("path", ["/v1/execute", "/v1/execute/stream"])
@@ -62,7 +66,9 @@ def test_ambiguous_lengths_are_refused(service: Running, address: str, headers: 
 def test_a_body_above_32_mib_is_413(service: Running, path: str, declared: bool) -> None:
     data = b'{"code": "' + b"#" * MAX_BODY_BYTES + b'"}'
     pieces = (data[start : start + 2**20] for start in range(0, len(data), 2**20))
-    answer = service.client.post(path, content=data if declared else pieces, headers={"Content-Type": "application/json"})
+    answer = service.client.post(
+        path, content=data if declared else pieces, headers={"Content-Type": "application/json"}
+    )
     assert (answer.status_code, answer.json()["detail"]) == (413, "Request body exceeds maximum of 32 MB")
 
 
@@ -74,7 +80,7 @@ def test_a_body_that_stands_still_is_408(make_service: Any, monkeypatch: pytest.
     monkeypatch.setattr(body, "STALL_SECONDS", 0.2)
     service = make_service()
     address = service.url.removeprefix("http://")
-    head = f"POST /v1/execute HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: 9\r\nConnection: close\r\n\r\n"
+    head = f"{POST}\r\nHost: {address}\r\nContent-Length: 9\r\nConnection: close\r\n\r\n"
     assert exchange(service, head.encode() + b"{").startswith(b"HTTP/1.1 408 ")
 
 
@@ -88,6 +94,6 @@ def test_an_error_inside_is_500_with_an_id_and_no_word_of_it(make_service: Any) 
 
 
 def test_an_expectation_is_answered(service: Running, address: str) -> None:
-    head = f"POST /v1/execute HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: 12\r\n"
+    head = f"{POST}\r\nHost: {address}\r\nContent-Length: 12\r\n"
     answer = exchange(service, f'{head}Expect: 100-continue\r\nConnection: close\r\n\r\n{{"code": ""}}'.encode())
     assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 ")

@@ -16,7 +16,9 @@ def test_a_rebound_name_is_403(service: Running, host: str) -> None:
         assert (answer.status_code, answer.json()["code"]) == (403, "foreign_caller")
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1234", "127.0.0.1", "127.8.8.8:99", "[::1]:80", "a.localhost"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:1234", "127.0.0.1", "127.8.8.8:99", "[::1]:80", "a.localhost"]
+)
 def test_a_local_name_is_answered(service: Running, host: str) -> None:
     assert service.client.get("/health", headers={"Host": host}).status_code == 200
 

@@ -19,7 +19,8 @@ def post(service: Running, path: str, code: str) -> socket.socket:
     """Send a request and leave the answer to the caller."""
     host, port = service.url.removeprefix("http://").split(":")
     body = json.dumps({"code": code, "timeout_ms": 60_000}).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    kind = f"Content-Type: application/json\r\nContent-Length: {len(body)}"
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\n{kind}\r\n\r\n"
     connection = socket.create_connection((host, int(port)))
     connection.sendall(head.encode() + body)
     return connection
@@ -55,7 +56,9 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_forgotten(make_servic
     host, port = service.url.removeprefix("http://").split(":")
     for path, kind in [("/v1/execute", "application/json"), ("/v1/files", "multipart/form-data; boundary=x")]:
         with closing(socket.create_connection((host, int(port)))) as connection:
-            head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: {kind}\r\nContent-Length: 1000\r\n\r\n"
+            head = (
+                f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: {kind}\r\nContent-Length: 1000\r\n\r\n"
+            )
             part = '--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc'
             connection.sendall((head + part).encode())
             service.until(lambda: bool(service.service.active) or bool(service.service.store.writing_bytes))

@@ -13,7 +13,7 @@ from tests.http_service import Running
 UNKNOWN = str(uuid.uuid4())
 
 
-def raw_upload(service: Running, body: bytes, kind: str = "multipart/form-data; boundary=x") -> Any:
+def raw_upload(service: Running, body: Any, kind: str = "multipart/form-data; boundary=x") -> Any:
     return service.client.post("/v1/files", content=body, headers={"Content-Type": kind})
 
 
@@ -28,7 +28,9 @@ def test_an_upload_is_listed_downloaded_and_deleted(service: Running) -> None:
     assert answer.status_code == 201
     assert (stored["filename"], stored["size_bytes"]) == ("data.csv", 8)
     assert str(uuid.UUID(stored["file_id"], version=4)) == stored["file_id"]
-    (listed,) = [each for each in service.client.get("/v1/files").json()["files"] if each["file_id"] == stored["file_id"]]
+    (listed,) = [
+        each for each in service.client.get("/v1/files").json()["files"] if each["file_id"] == stored["file_id"]
+    ]
     assert listed == {**stored, "upload_time": listed["upload_time"]}
     assert before <= listed["upload_time"] <= time.time()
     path = f"/v1/files/{stored['file_id']}"
@@ -78,7 +80,9 @@ def test_other_parts_are_read_and_dropped(service: Running) -> None:
     assert (answer.status_code, answer.json()["size_bytes"]) == (201, 7)
 
 
-@pytest.mark.parametrize("file_id", [UNKNOWN, UNKNOWN.upper(), "..%2f..%2fetc%2fpasswd", "%2e%2e", "a" * 3000, "{" + UNKNOWN + "}"])
+@pytest.mark.parametrize(
+    "file_id", [UNKNOWN, UNKNOWN.upper(), "..%2f..%2fetc%2fpasswd", "%2e%2e", "a" * 3000, "{" + UNKNOWN + "}"]
+)
 def test_what_is_no_id_of_ours_is_not_found(service: Running, file_id: str) -> None:
     for method in ("GET", "DELETE", "HEAD"):
         answer = service.client.request(method, f"/v1/files/{file_id}")

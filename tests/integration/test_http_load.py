@@ -31,7 +31,13 @@ def process(folder: Path, **environment: str) -> Iterator[tuple[subprocess.Popen
     found = subprocess.Popen(
         command,
         cwd=ROOT,
-        env={**os.environ, "PORT": "0", "FILE_STORAGE_DIR": str(folder / "files"), "LOG_LEVEL": "warning", **environment},
+        env={
+            **os.environ,
+            "PORT": "0",
+            "FILE_STORAGE_DIR": str(folder / "files"),
+            "LOG_LEVEL": "warning",
+            **environment,
+        },
         stdout=subprocess.PIPE,
         text=True,
     )

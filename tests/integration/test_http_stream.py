@@ -162,7 +162,9 @@ class Lies(FakeSupervisor):
 
 
 @pytest.mark.parametrize(("kind", "code"), [(Dies, "sandbox_lost"), (Lies, "sandbox_misbehaved")])
-def test_what_befalls_a_sandbox_is_502_or_an_error_event_and_never_retryable(make_service: Any, kind: Any, code: str) -> None:
+def test_what_befalls_a_sandbox_is_502_or_an_error_event_and_never_retryable(
+    make_service: Any, kind: Any, code: str
+) -> None:
     service = make_service(faulty(kind))
     batch = service.execute("print(1)")
     assert (batch.status_code, batch.json()["code"], batch.json()["retryable"]) == (502, code, False)
@@ -179,7 +181,11 @@ def test_a_full_queue_is_a_status_with_retry_after_before_any_header(make_servic
         running = gated_sandbox(service)
         for path in (PATH, "/v1/execute"):
             answer = service.client.post(path, json={"code": ""})
-            assert (answer.status_code, answer.json()["code"], answer.json()["retryable"]) == (429, "pool_saturated", True)
+            assert (answer.status_code, answer.json()["code"], answer.json()["retryable"]) == (
+                429,
+                "pool_saturated",
+                True,
+            )
             assert int(answer.headers["retry-after"]) >= 1
         service.call(running.finish)
 

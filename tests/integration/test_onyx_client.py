@@ -29,7 +29,8 @@ def test_one_tool_call_from_upload_to_clean_up(service: Running, client: OnyxCli
     names = [f"表 {number}.txt" for number in range(FILES)]
     with ThreadPoolExecutor(AT_ONCE) as threads:
         ids = list(threads.map(lambda name: client.upload(name.encode(), name), names))
-    code = f"text = [open(n).read() for n in {names!r}]\nf = open('out.csv', 'w'); f.write(','.join(text)); f.close()\nprint(len(text))"
+    join = f"text = [open(name).read() for name in {names!r}]\nprint(len(text))\n"
+    code = join + "f = open('out.csv', 'w'); f.write(','.join(text)); f.close()"
     files = [{"path": name, "file_id": file_id} for name, file_id in zip(names, ids, strict=True)]
     *output, (kind, result) = client.stream(code, files=files)
     assert "".join(data["data"] for _, data in output) == f"{FILES}\n"

@@ -48,7 +48,9 @@ def serving(folder: Path, **changed: str) -> Iterator[tuple[subprocess.Popen[str
 
 
 def refusal(folder: Path, **changed: str) -> tuple[int, str]:
-    ended = subprocess.run(COMMAND, cwd=ROOT, env=environment(folder, **changed), capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        COMMAND, cwd=ROOT, env=environment(folder, **changed), capture_output=True, text=True, timeout=60
+    )
     assert "Traceback" not in ended.stderr
     return ended.returncode, ended.stderr
 
@@ -93,13 +95,17 @@ def test_on_sigterm_what_runs_may_end_and_nothing_new_begins(tmp_path: Path) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("signals", [1, 2])
 def test_the_grace_ends_and_a_second_signal_ends_it_at_once(tmp_path: Path, signals: int) -> None:
-    with serving(tmp_path, BROKER_GRACE_SECONDS="0.5" if signals == 1 else "60") as (server, url, _):
-        with httpx.Client(base_url=url, trust_env=False, timeout=20) as client:
-            with client.stream("POST", "/v1/execute/stream", json={"code": "while True: pass", "timeout_ms": 60_000}):
-                for _ in range(signals):
-                    server.send_signal(signal.SIGTERM)
-                    time.sleep(0.2)
-                assert server.wait(10) == 0
+    grace = "0.5" if signals == 1 else "60"
+    body = {"code": "while True: pass", "timeout_ms": 60_000}
+    with (
+        serving(tmp_path, BROKER_GRACE_SECONDS=grace) as (server, url, _),
+        httpx.Client(base_url=url, trust_env=False, timeout=20) as client,
+        client.stream("POST", "/v1/execute/stream", json=body),
+    ):
+        for _ in range(signals):
+            server.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+        assert server.wait(10) == 0
 
 
 REFUSALS = [
@@ -113,7 +119,9 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("changed", "words"), REFUSALS)
-def test_what_cannot_be_served_is_refused_with_a_sentence(tmp_path: Path, changed: dict[str, str], words: list[str]) -> None:
+def test_what_cannot_be_served_is_refused_with_a_sentence(
+    tmp_path: Path, changed: dict[str, str], words: list[str]
+) -> None:
     status, text = refusal(tmp_path, **changed)
     assert status == 1
     assert [word for word in words if word not in text] == []

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sandbox_runtime import wire
 from tests.property.messages import almost_frames, damaged_streams, from_broker, from_sandbox, runs
+
+# A machine that is busy with something else must not fail a property.
+at_its_own_pace = settings(deadline=None)
 
 Heard = list[tuple[str, wire.Message]]
 
@@ -26,13 +29,19 @@ LONE_SURROGATE = (
     b'{"v":1,"kind":"stage","run":"","seq":0,"body":{"target":"file","path":"\\ud800","data":"","last":true}}\n'
 )
 FIELD_CALLED_SELF = b'{"v":1,"kind":"ping","run":"","seq":0,"body":{"nonce":1,"self":2}}\n'
-TRUE_IS_NOT_ONE = b'{"v":1,"kind":"ping","run":"","seq":false,"body":{"nonce":true}}\n'
+TRUE_IS_NOT_ONE = b'{"v":1,"kind":"ping","run":"","seq":0,"body":{"nonce":true}}\n'
+FALSE_IS_NOT_NOUGHT = b'{"v":1,"kind":"ping","run":"","seq":false,"body":{"nonce":1}}\n'
+TRUE_IS_NO_VERSION = b'{"v":true,"kind":"ping","run":"","seq":0,"body":{"nonce":1}}\n'
+RUN_IS_NO_TEXT = b'{"v":1,"kind":"ping","run":5,"seq":0,"body":{"nonce":1}}\n'
+RUN_DOES_NOT_ENCODE = b'{"v":1,"kind":"ping","run":"\\udc00","seq":0,"body":{"nonce":1}}\n'
+RUN_IS_LONG = b'{"v":1,"kind":"ping","run":"' + b"r" * 65 + b'","seq":0,"body":{"nonce":1}}\n'
+ONE_MORE_FIELD = b'{"v":1,"kind":"ping","run":"","seq":0,"body":{"nonce":1},"more":1}\n'
 DEEP = b"[" * 100_000 + b"\n"
 DEEP_BODY = b'{"v":1,"kind":"ping","run":"","seq":0,"body":' + b'{"nonce":' * 9000 + b"1" + b"}" * 9000 + b"}\n"
 LONG_NUMBER = b'{"v":1,"kind":"ping","run":"","seq":0,"body":{"nonce":' + b"9" * 100_000 + b"}}\n"
 ENDLESS = b"x" * (wire.MAX_LINE_BYTES + 1)
 
-BAD = [DEEP, DEEP_BODY, LONG_NUMBER, LONE_SURROGATE, FIELD_CALLED_SELF, TRUE_IS_NOT_ONE, ENDLESS]
+BAD = {name: value for name, value in list(globals().items()) if name.isupper() and isinstance(value, bytes)}
 
 
 def heard(end: tuple, pieces: Iterator[bytes] | list[bytes]) -> tuple[Heard, bool]:
@@ -68,11 +77,13 @@ def round_trip(end: tuple, messages: list[wire.Message], run: str) -> None:
     assert heard(end, [stream]) == ([(run, message) for message in messages], False)
 
 
+@at_its_own_pace
 @given(messages=st.lists(st.one_of(list(from_broker.values())), max_size=5), run=runs)
 def test_what_the_broker_says_arrives(messages, run):
     round_trip(ENDS["the sandbox's"], messages, run)
 
 
+@at_its_own_pace
 @given(messages=st.lists(st.one_of(list(from_sandbox.values())), max_size=5), run=runs)
 def test_what_a_sandbox_says_arrives(messages, run):
     round_trip(ENDS["the broker's"], messages, run)
@@ -87,14 +98,8 @@ def test_every_message_is_in_a_round_trip():
 
 
 @every_end
+@at_its_own_pace
 @given(data=st.binary(max_size=300), lengths=st.lists(st.integers(0, 40), max_size=9))
-@example(data=DEEP, lengths=[])
-@example(data=DEEP_BODY, lengths=[])
-@example(data=LONG_NUMBER, lengths=[])
-@example(data=LONE_SURROGATE, lengths=[])
-@example(data=FIELD_CALLED_SELF, lengths=[])
-@example(data=TRUE_IS_NOT_ONE, lengths=[])
-@example(data=ENDLESS, lengths=[])
 @example(data=b"\n", lengths=[])
 @example(data=b"null\n", lengths=[])
 def test_any_bytes_are_messages_or_a_wire_error(end, data, lengths):
@@ -102,23 +107,24 @@ def test_any_bytes_are_messages_or_a_wire_error(end, data, lengths):
 
 
 @every_end
+@at_its_own_pace
 @given(frame=almost_frames())
 def test_a_frame_with_anything_in_a_field_is_a_message_or_a_wire_error(end, frame):
     heard(end, [frame])
 
 
 @every_end
+@at_its_own_pace
 @given(stream=damaged_streams())
 def test_a_damaged_stream_is_messages_or_a_wire_error(end, stream):
     heard(end, [stream])
 
 
-@pytest.mark.parametrize(
-    "bad", [DEEP, DEEP_BODY, LONG_NUMBER, LONE_SURROGATE, FIELD_CALLED_SELF, TRUE_IS_NOT_ONE, ENDLESS]
-)
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 @every_end
 def test_these_are_refused(end, bad):
-    assert heard(end, [bad]) == ([], True)
+    kinds = frozenset({wire.Ping, wire.Stage})  # so that nothing is refused for its direction
+    assert heard((kinds, end[1]), [bad]) == ([], True)
 
 
 @every_end
@@ -143,6 +149,7 @@ def test_base64_has_one_spelling(spelling):
 
 
 @every_end
+@at_its_own_pace
 @given(stream=damaged_streams(), lengths=st.lists(st.integers(0, 300), max_size=20))
 def test_how_a_stream_is_cut_makes_no_difference(end, stream, lengths):
     whole, whole_failed = heard(end, [line + b"\n" for line in stream.split(b"\n")[:-1]])
@@ -154,6 +161,7 @@ def test_how_a_stream_is_cut_makes_no_difference(end, stream, lengths):
 
 
 @every_end
+@at_its_own_pace
 @given(stream=damaged_streams())
 def test_one_byte_at_a_time_makes_no_difference(end, stream):
     by_line = heard(end, [line + b"\n" for line in stream.split(b"\n")[:-1]])

@@ -147,10 +147,12 @@ async def test_every_field_of_an_outcome_is_passed_on():
         stderr_truncated=False,
         files_skipped=(SkippedFile("pipe", "not_regular"),),
         files_skipped_count=21,
-        stage_ms=0.0,
-        run_ms=0.0,
+        stage_ms=end.stage_ms,
+        run_ms=end.run_ms,
         collect_ms=7.0,
     )
+    assert end.stage_ms > 0.0
+    assert end.run_ms >= 0.0
     assert end.timed_out
 
 

@@ -12,7 +12,6 @@ from pool import (
     PoolTimeout,
     Program,
     RunLimits,
-    SandboxLost,
     SandboxPool,
     State,
 )
@@ -25,23 +24,15 @@ from tests.fakes.pools import (
     CountingObserver,
     count,
     full,
-    is_full,
     nothing_is_left,
     pool_of,
     ran,
+    run_for,
     soon,
     the_ready_one,
 )
 from tests.fakes.sinks import KeepingSink
-from tests.fakes.supervisor import FakeSupervisor
-
-
-def shut() -> FakeSupervisor:
-    """Keeps every run going until the test opens its gate."""
-    supervisor = FakeSupervisor()
-    supervisor.gate_is_open = False
-    return supervisor
-
+from tests.fakes.supervisor import FakeSupervisor, shut
 
 # --- becoming warm ---
 
@@ -106,7 +97,8 @@ async def test_a_program_runs_in_a_sandbox_that_was_warm_and_is_replaced():
             assert lease.warm
             assert lease.sandbox in backend.live
             assert lease.isolation.level == "none"
-            assert lease.queue_ms == 0.0
+            assert 0.0 <= lease.queue_ms < 1000.0
+            assert 0.0 <= lease.lease_ms < 1000.0
         await full(pool)
         assert lease.sandbox not in backend.live
         assert pool.snapshot().runs == 1
@@ -146,6 +138,18 @@ async def test_a_lease_that_was_not_used_is_retired_all_the_same():
         await full(pool)
     assert observer.words("retired")[:2] == ["canary", "unused"]
     assert observer.words("ran") == []
+
+
+@in_virtual_time
+async def test_until_cleaning_exists_a_sandbox_is_retired_whatever_the_settings_say():
+    backend, observer = FakeBackend(), CountingObserver()
+    async with pool_of(backend, observer, max_runs_per_sandbox=20) as pool:
+        await full(pool)
+        used = the_ready_one(pool, backend).name
+        await ran(pool)
+        await full(pool)
+        assert used not in backend.live
+    assert observer.words("retired")[:2] == ["canary", "used"]
 
 
 @in_virtual_time
@@ -262,11 +266,6 @@ async def test_a_sandbox_is_not_probed_while_it_runs_a_program():
         leased.supervisor.finish()
 
 
-async def run_for(pool: SandboxPool, program: Program, seconds: float) -> None:
-    async with pool.lease(deadline=soon()) as lease:
-        await lease.run(program, (), KeepingSink(), soon(seconds))
-
-
 @in_virtual_time
 async def test_idle_sandboxes_are_replaced_after_an_hour():
     backend, observer = FakeBackend(), CountingObserver()
@@ -290,132 +289,3 @@ async def test_a_new_generation_replaces_the_idle_ones_after_a_canary_of_its_own
         await full(pool)
         assert not old & set(backend.live)
     assert sorted(observer.words("retired")[:4]) == ["canary", "canary", "generation", "generation"]
-
-
-# --- closing ---
-
-
-@in_virtual_time
-async def test_close_lets_programs_finish():
-    backend = FakeBackend(start=shut)
-    backend.next_starts.append(FakeSupervisor)
-    ended: list[int | None] = []
-
-    async def caller(pool: SandboxPool) -> None:
-        outcome, _ = await ran(pool)
-        ended.append(outcome.exit_code)
-
-    async with anyio.create_task_group() as callers:
-        async with pool_of(backend) as pool:
-            await full(pool)
-            leased = the_ready_one(pool, backend)
-            callers.start_soon(caller, pool)
-            await everyone_has_acted()
-            callers.start_soon(finish_later, leased.supervisor)
-        assert ended == [0]
-    nothing_is_left(pool, backend)
-
-
-async def finish_later(supervisor: FakeSupervisor) -> None:
-    await anyio.sleep(5.0)
-    supervisor.finish()
-
-
-@in_virtual_time
-async def test_close_cuts_programs_when_the_grace_is_over():
-    backend, observer = FakeBackend(start=shut), CountingObserver()
-    backend.next_starts.append(FakeSupervisor)
-    ended: list[str] = []
-
-    async def caller(pool: SandboxPool) -> None:
-        try:
-            await run_for(pool, Program(code="", timeout_ms=200_000), 250.0)
-        except SandboxLost as error:
-            ended.append(str(error))
-
-    async with anyio.create_task_group() as callers:
-        async with pool_of(backend, observer, drain_seconds=3.0) as pool:
-            await full(pool)
-            callers.start_soon(caller, pool)
-            await everyone_has_acted()
-            began = anyio.current_time()
-        assert anyio.current_time() - began == pytest.approx(3.0)
-        nothing_is_left_but_the_holder(pool, backend)
-    assert len(ended) == 1
-    assert observer.words("ran") == ["lost"]
-    nothing_is_left(pool, backend)
-
-
-def nothing_is_left_but_the_holder(pool: SandboxPool, backend: FakeBackend) -> None:
-    assert len(pool._ledger.slots) == 0
-    assert backend.live == {}
-
-
-@in_virtual_time
-async def test_close_tells_who_waits():
-    backend, observer = FakeBackend(), CountingObserver()
-    backend.gate = anyio.Event()
-    told: list[str] = []
-
-    async def caller(pool: SandboxPool) -> None:
-        try:
-            await ran(pool)
-        except PoolClosed as error:
-            told.append(str(error))
-
-    async with anyio.create_task_group() as callers, pool_of(backend, observer) as pool:
-        callers.start_soon(caller, pool)
-        await everyone_has_acted()
-    assert len(told) == 1
-    assert observer.words("refused") == ["closed"]
-    nothing_is_left(pool, backend)
-
-
-@in_virtual_time
-async def test_a_newcomer_is_refused_while_the_pool_drains():
-    backend = FakeBackend(start=shut)
-    backend.next_starts.append(FakeSupervisor)
-    refused: list[str] = []
-
-    async def newcomer(pool: SandboxPool, leased: FakeSupervisor) -> None:
-        await until(lambda: pool.snapshot().closing)
-        try:
-            await ran(pool)
-        except PoolClosed as error:
-            refused.append(str(error))
-        leased.finish()
-
-    async with anyio.create_task_group() as callers, pool_of(backend) as pool:
-        await full(pool)
-        leased = the_ready_one(pool, backend)
-        callers.start_soon(ran, pool)
-        callers.start_soon(newcomer, pool, leased.supervisor)
-        await everyone_has_acted()
-    assert len(refused) == 1
-
-
-async def failing(pool: SandboxPool) -> None:
-    async with pool:
-        await full(pool)
-        raise ValueError("of the caller's")
-
-
-@in_virtual_time
-async def test_an_error_in_the_body_comes_out_as_it_is_and_leaves_nothing_behind():
-    backend = FakeBackend()
-    pool = pool_of(backend)
-    with pytest.raises(ValueError, match="of the caller's"):
-        await failing(pool)
-    nothing_is_left(pool, backend)
-
-
-@in_virtual_time
-async def test_a_cancelled_pool_leaves_nothing_behind():
-    backend = FakeBackend(start=shut)
-    backend.next_starts.append(FakeSupervisor)
-    with anyio.move_on_after(20.0):
-        async with pool_of(backend) as pool:
-            await full(pool)
-            await run_for(pool, Program(code="", timeout_ms=200_000), 250.0)
-    nothing_is_left(pool, backend)
-    assert not is_full(pool)

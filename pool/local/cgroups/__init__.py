@@ -28,10 +28,6 @@ MAX_IDLE = 32
 """Folders kept for the next sandbox: taking one costs a fraction of making and removing one, and its threshold is
 registered already. More help larger bursts; each holds some 20 KiB of the kernel's memory and one descriptor."""
 
-IDLE_BYTES = 16 * 2**20
-"""A folder to which more is still charged is not used again: what is left of one run must not count in the next.
-The kernel charges in advance, 256 KiB a core, so much less would refuse empty ones on large machines."""
-
 
 def find() -> Groups:
     """The cgroups that can be had here. Changes nothing yet."""
@@ -126,8 +122,8 @@ class Groups:
         return None
 
     def _take_back(self, folders: Folders) -> bool:
-        """Keep empty folders for the next sandbox, or remove them. False while they are not empty."""
-        if folders.is_empty() and len(self._idle) < MAX_IDLE and folders.charged_bytes() <= IDLE_BYTES:
+        """Keep folders for the next sandbox, or remove them. False while they are not empty."""
+        if len(self._idle) < MAX_IDLE and folders.are_as_new():
             self._idle.append(folders)
             return True
         return folders.remove()

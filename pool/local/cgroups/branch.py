@@ -11,6 +11,12 @@ from pool.local.cgroups.limits import LINES, QUOTA_FILES
 from pool.local.cgroups.tree import Hierarchy
 from pool.settings import RunLimits
 
+IDLE_BYTES = 16 * 2**20
+"""A folder to which more is still charged is not used again: what is left of one run must not count in the next.
+The kernel charges in advance, 256 KiB a core, so much less would refuse empty ones on large machines."""
+
+_USAGE_FILES = {1: "memory.usage_in_bytes", 2: "memory.current"}
+
 
 class Branch:
     """One folder that holds a folder for each sandbox."""
@@ -68,9 +74,13 @@ class Branch:
         """Names of gauges, and the files to read."""
         return [(gauge, f"{folder}/{file}") for lines in self._lines for gauge, file in lines.gauges]
 
-    def charged_bytes(self, folder: str) -> int:
-        """Memory that is charged to a sandbox's folder; 0 where memory is not this branch's."""
-        if "memory" not in self.controllers:
-            return 0
-        file = "memory.usage_in_bytes" if self.version == 1 else "memory.current"
-        return int(Path(folder, file).read_bytes())
+    def is_clean(self, folder: str) -> bool:
+        """Whether nothing that a former sandbox left there would count in the next."""
+        if "memory" in self.controllers and _number(folder, _USAGE_FILES[self.version]) > IDLE_BYTES:
+            return False
+        # A process counts until it is reaped, which may be later than it is last seen in cgroup.procs.
+        return "pids" not in self.controllers or _number(folder, "pids.current") == 0
+
+
+def _number(folder: str, file: str) -> int:
+    return int(Path(folder, file).read_bytes())

@@ -29,7 +29,7 @@ class Delegation:
         """Raises `OSError`, with everything as it was, where the kernel refuses: not delegated, or not ours alone."""
         try:
             if self._leaf is not None:
-                self._make_leaf()
+                _make_leaf(self._leaf)
                 _move_here(self._leaf)
             enable(self._folder, self._wanted)
         except OSError:
@@ -46,14 +46,15 @@ class Delegation:
             _move_here(self._folder)
         files.remove(self._leaf)
 
-    def _make_leaf(self) -> None:
-        with suppress(FileExistsError):  # left by a service that was killed
-            files.make(self._leaf)
-
 
 def enable(folder: str, controllers: tuple[str, ...]) -> None:
     """Let the folders in `folder` have these controllers."""
     _switch(folder, [f"+{name}" for name in controllers])
+
+
+def _make_leaf(folder: str) -> None:
+    with suppress(FileExistsError):  # left by a service that was killed
+        files.make(folder)
 
 
 def _switch(folder: str, changes: list[str]) -> None:

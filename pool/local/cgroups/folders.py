@@ -31,6 +31,10 @@ class Folders:
             files.make(path)
             self._paths.append(path)
             branch.limit(path, self.limits)
+        self._watch(threads)
+
+    def _watch(self, threads: ThreadPoolExecutor) -> None:
+        for branch, path in zip(self._branches, self._paths, strict=True):
             if branch.has_thresholds:
                 self.threshold = Threshold(path, self.limits.memory_bytes)
                 self.threshold.register(threads)
@@ -54,13 +58,13 @@ class Folders:
         for branch, path in zip(self._branches, self._paths, strict=True):
             yield from branch.gauges(path)
 
-    def is_empty(self) -> bool:
-        """Whether no process is in them. They were entered together: one stands for all."""
+    def are_as_new(self) -> bool:
+        """Whether the next sandbox may have them."""
         try:
-            return bool(self._paths) and not Path(self._paths[0], "cgroup.procs").read_bytes()
-        except OSError:  # somebody removed it
+            return self._are_empty() and all(map(Branch.is_clean, self._branches, self._paths))
+        except OSError:  # somebody removed one
             return False
 
-    def charged_bytes(self) -> int:
-        """Memory that is still charged to them."""
-        return sum(branch.charged_bytes(path) for branch, path in zip(self._branches, self._paths, strict=True))
+    def _are_empty(self) -> bool:
+        # They are entered together: one stands for all.
+        return bool(self._paths) and not Path(self._paths[0], "cgroup.procs").read_bytes()

@@ -84,7 +84,8 @@ def _own_paths(own: str) -> dict[str, str]:
 def _within(mount: _Mount, path: str | None) -> str | None:
     """The folder of the cgroup `path`, where the mount shows it."""
     root = mount.root.rstrip("/")
-    if path is None or not f"{path.rstrip('/')}/".startswith(f"{root}/"):
+    # ".." stands for a cgroup above the root of our cgroup namespace: no mount of ours shows it.
+    if path is None or "/.." in path or not f"{path.rstrip('/')}/".startswith(f"{root}/"):
         return None
     return mount.point + path.rstrip("/")[len(root) :]
 

@@ -13,6 +13,8 @@ class ScienceFacts(TypedDict):
     """Folders to show in the sandbox beside /usr."""
     font_lists: str
     preload: list[str]
+    """Modules that must be there."""
+    preload_if_there: list[str]
     environment: dict[str, str]
     """The variables of a program, all of them."""
 
@@ -23,7 +25,6 @@ class KeeperFacts(TypedDict):
     as_root: bool
     lifeline: int
     nursery_control: int
-    science_control: int
     group_parents: list[str]
     science_command: list[str]
     science_environment: dict[str, str]

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import sys
 import time
 
-from sandbox_runtime import capabilities, kernel, namespaces
+from sandbox_runtime import capabilities, descriptors, kernel, namespaces
 
 from . import birth, nursery
 
@@ -29,6 +30,21 @@ REMOVE_SECONDS = 2.0
 
 def main(facts: KeeperFacts, left_out: frozenset[str]) -> NoReturn:
     """Run the launcher. `left_out` are steps that a test omits."""
+    try:
+        first = _enter_and_fork(facts, left_out)
+    except OSError as error:
+        descriptors.send(socket.socket(fileno=facts["nursery_control"]), {"failed": str(error)})
+        os._exit(70)
+    # The service notices the nursery's death by the end of this socket: nobody else may hold it.
+    os.close(facts["nursery_control"])
+    _wait(first, facts["lifeline"])
+    _kill(first)
+    if not _service_goes_on(facts["lifeline"]):
+        _remove_groups(facts["group_parents"])
+    os._exit(0)
+
+
+def _enter_and_fork(facts: KeeperFacts, left_out: frozenset[str]) -> int:
     if facts["as_root"]:
         os.setgroups([])
     else:
@@ -37,11 +53,7 @@ def main(facts: KeeperFacts, left_out: frozenset[str]) -> NoReturn:
     first = os.fork()
     if first == 0:
         nursery.main(facts, left_out)
-    _close_controls(facts)
-    _wait(first, facts["lifeline"])
-    _kill(first)
-    _remove_groups(facts["group_parents"])
-    os._exit(0)
+    return first
 
 
 def _enter_outer_user_namespace() -> None:
@@ -50,18 +62,17 @@ def _enter_outer_user_namespace() -> None:
     capabilities.raise_ambient()
 
 
-def _close_controls(facts: KeeperFacts) -> None:
-    # The service notices the nursery's death by the end of these sockets: nobody else may hold them.
-    os.close(facts["nursery_control"])
-    os.close(facts["science_control"])
-
-
 def _wait(first: int, lifeline: int) -> None:
     """Return when the service or the nursery is dead."""
     poll = select.poll()
     poll.register(lifeline, select.POLLIN)
     poll.register(kernel.pidfd_open(first), select.POLLIN)
     poll.poll()
+
+
+def _service_goes_on(lifeline: int) -> bool:
+    """Whether it only replaces this launcher: then it says so, and the cgroups go on to be used."""
+    return os.read(lifeline, 1) != b""
 
 
 def _kill(first: int) -> None:

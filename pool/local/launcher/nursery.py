@@ -19,6 +19,7 @@ from . import birth
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import NoReturn
 
     from .facts import KeeperFacts
@@ -35,7 +36,6 @@ def main(facts: KeeperFacts, left_out: frozenset[str]) -> NoReturn:
     namespaces.unshare(namespaces.CLONE_NEWNS)
     namespaces.mount("none", "/", None, namespaces.MS_REC | namespaces.MS_PRIVATE)
     namespaces.mount("proc", "/proc", "proc", namespaces.MS_NOSUID | namespaces.MS_NODEV | namespaces.MS_NOEXEC)
-    _start_science(facts, facts["science_control"])
     kernel.set_dumpable(False)
     gc.collect()
     gc.freeze()
@@ -43,9 +43,10 @@ def main(facts: KeeperFacts, left_out: frozenset[str]) -> NoReturn:
     Nursery(facts, Lockdown(left_out)).serve()
 
 
-def _start_science(facts: KeeperFacts, control: int) -> None:
-    """Exec a template with the programs' libraries. Its environment is the one that programs see."""
-    if os.fork() == 0:
+def _start_science(facts: KeeperFacts, control: int) -> int:
+    """Exec a template with the programs' libraries; its pid. Its environment is the one that programs see."""
+    pid = os.fork()
+    if pid == 0:
         try:
             descriptors.close_all_but([0, 1, 2, control])
             os.set_inheritable(control, True)
@@ -57,7 +58,7 @@ def _start_science(facts: KeeperFacts, control: int) -> None:
             complain("the template could not be started", error)
         finally:
             os._exit(127)
-    os.close(control)
+    return pid
 
 
 class Nursery:
@@ -79,29 +80,39 @@ class Nursery:
     def _obey(self) -> None:
         try:
             order, own = descriptors.receive(self._control)
+        except descriptors.Truncated as error:
+            self._answer({"failed": str(error)})
+            return
         except OSError:
             os._exit(0)
+        try:
+            self._carry_out(order, own)
+        except OSError as error:
+            self._answer({"failed": str(error)})
+        finally:
+            for descriptor in own:
+                os.close(descriptor)
+
+    def _carry_out(self, order: dict[str, object], own: list[int]) -> None:
         if order["do"] == "template":
-            _start_science(self._facts, own[0])
-            descriptors.send(self._control, {"done": "template"})
+            handle = kernel.pidfd_open(_start_science(self._facts, own[0]))
+            self._answer({"done": "template"}, [handle])
+            os.close(handle)
         else:
             self._supervise(order, own)
+            self._answer({"done": "supervise"})
+
+    def _answer(self, words: dict[str, object], handles: Iterable[int] = ()) -> None:
+        try:
+            descriptors.send(self._control, words, handles)
+        except OSError:  # the service is gone
+            os._exit(0)
 
     def _supervise(self, order: dict[str, object], own: list[int]) -> None:
         """Fork a supervisor into the sandbox whose PID 1 is behind the first descriptor."""
-        try:
-            namespaces.setns(own[0], namespaces.CLONE_NEWPID)
-            pid = os.fork()
-        except OSError as error:
-            pid = -1
-            descriptors.send(self._control, {"failed": str(error)})
-        if pid == 0:
+        namespaces.setns(own[0], namespaces.CLONE_NEWPID)
+        if forked_elsewhere(self._own_pids) == 0:
             self._become_supervisor(order, own)
-        namespaces.setns(self._own_pids, namespaces.CLONE_NEWPID)
-        for descriptor in own:
-            os.close(descriptor)
-        if pid > 0:
-            descriptors.send(self._control, {"done": "supervise"})
 
     def _become_supervisor(self, order: dict[str, object], own: list[int]) -> NoReturn:
         try:
@@ -118,6 +129,18 @@ class Nursery:
             complain("a supervisor could not be started", error)
         finally:
             os._exit(70)
+
+
+def forked_elsewhere(own_pids: int) -> int:
+    """Fork into the PID namespace that was set for children, and set it back to our own; returns what `fork` does."""
+    pid = -1
+    try:
+        pid = os.fork()
+    finally:
+        # After a failed fork too: with the other namespace still set the kernel refuses to make or join a third.
+        if pid != 0:
+            namespaces.setns(own_pids, namespaces.CLONE_NEWPID)
+    return pid
 
 
 def _hear_of_birth(zygote: socket.socket) -> None:

@@ -15,31 +15,62 @@ STANDARD = ("ast", "asyncio", "collections", "csv", "datetime", "decimal", "io",
             "threading", "traceback", "typing", "unittest.mock", "urllib.request", "uuid")  # fmt: skip
 
 
-def load(names: list[str]) -> list[str]:
-    """Import what is there; returns the names that could be. The caller has one thread, and so has it afterwards."""
+MOST_NAMES, LONGEST_NAME_CHARS = 64, 64
+"""What a hello can tell (`sandbox_runtime/wire.py`)."""
+
+
+class PreloadFailed(Exception):
+    """The message is for the operator."""
+
+
+def load(needed: list[str], if_there: list[str]) -> list[str]:
+    """Import both, the second as far as they are there; returns the names of all that are loaded.
+
+    The caller has one thread, and so has it afterwards. Raises `PreloadFailed`.
+    """
     gc.disable()
-    loaded = [name for name in names if _import(name)]
+    if len(needed) > MOST_NAMES or any(len(name) > LONGEST_NAME_CHARS for name in needed):
+        raise PreloadFailed(f"at most {MOST_NAMES} modules of {LONGEST_NAME_CHARS} characters each can be preloaded")
+    loaded = [name for name in if_there if _import(name, needed=False)]
+    loaded += [name for name in needed if _import(name, needed=True)]
     for name in loaded:
-        rehearse = _REHEARSALS.get(name)
-        if rehearse is not None:
-            rehearse()
+        _rehearse(name)
     # Without it a collection in a child writes to every page that it shares: 17 instead of 157 sandboxes a second.
     gc.collect()
     gc.freeze()
-    threads = len(os.listdir("/proc/self/task"))
-    if threads != 1:
-        raise SystemExit(
-            f"preloading {', '.join(names)} started threads: {threads} run, one may (a fork takes only one along)"
-        )
     return loaded
 
 
-def _import(name: str) -> bool:
+def _import(name: str, needed: bool) -> bool:
     try:
         importlib.import_module(name)
-    except ImportError:
+    except ImportError as error:
+        if needed:
+            raise PreloadFailed(f"{name} cannot be preloaded: {error}") from error
         return False
+    except BaseException as error:  # SystemExit too: a module may do anything
+        raise PreloadFailed(f"{name} cannot be preloaded: {type(error).__name__}: {error}") from error
+    _refuse_threads(name)
     return True
+
+
+def _rehearse(name: str) -> None:
+    rehearsal = _REHEARSALS.get(name)
+    if rehearsal is None:
+        return
+    try:
+        rehearsal()
+    except Exception as error:
+        raise PreloadFailed(f"{name} was preloaded but does not work: {type(error).__name__}: {error}") from error
+    _refuse_threads(name)
+
+
+def _refuse_threads(name: str) -> None:
+    threads = len(os.listdir("/proc/self/task"))
+    if threads != 1:
+        raise PreloadFailed(
+            f"{name} starts threads ({threads} run): a fork takes only one along, so it cannot be preloaded"
+        )
 
 
 def _pandas() -> None:

@@ -20,6 +20,8 @@ from . import birth, nursery, preload, root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .facts import ScienceFacts
 
 MAIN_STACK_BYTES = 8 * 2**20
@@ -35,20 +37,31 @@ def main(
     `bare_modules` are those that this Python had loaded before its first line.
     """
     kernel.set_parent_death_signal(signal.SIGKILL)
+    service = socket.socket(fileno=control)
+    try:
+        template, loaded = _prepare(service, facts, left_out, bare_modules)
+    except Exception as error:  # whatever a module does when it is imported: its operator wants to know
+        descriptors.send(service, {"failed": f"{type(error).__name__}: {error}"})
+        os._exit(70)
+    template.announce([name for name in loaded if name not in preload.STANDARD])
+    _forget_ourselves()
+    return template.serve()
+
+
+def _prepare(
+    service: socket.socket, facts: ScienceFacts, left_out: frozenset[str], bare_modules: frozenset[str]
+) -> tuple[Template, list[str]]:
     nursery.limit_stack(MAIN_STACK_BYTES)
     namespaces.unshare(namespaces.CLONE_NEWNS)
     writable = "read_only_root" in left_out
     root.build(facts["trees"], facts["font_lists"], writable)
     os.environ["MPLCONFIGDIR"] = root.FONT_LISTS
     # Loaded inside the root that programs will see: what is missing there is found now and not in a run.
-    loaded = preload.load([*preload.STANDARD, *facts["preload"]])
+    loaded = preload.load(facts["preload"], [*preload.STANDARD, *facts["preload_if_there"]])
     if not writable:
         root.seal()
     kernel.set_dumpable(False)
-    template = Template(socket.socket(fileno=control), facts, left_out, bare_modules)
-    template.announce([name for name in loaded if name not in preload.STANDARD])
-    _forget_ourselves()
-    return template.serve()
+    return Template(service, facts, left_out, bare_modules), loaded
 
 
 def _filter() -> bytes:
@@ -67,6 +80,8 @@ class Template:
             environment=facts["environment"],
             python=sys.executable,
             filter_program=_filter() if "seccomp" not in left_out else b"",
+            bare_modules=bare_modules,
+            cold=child.COLD in left_out,
         )
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._zygotes = 0
@@ -94,11 +109,26 @@ class Template:
     def _obey(self) -> None:
         try:
             order, own = descriptors.receive(self._control)
+        except descriptors.Truncated as error:
+            self._answer({"failed": str(error)})
+            return
         except OSError:
             self._retire()
             return
-        if self._spawn(own):
-            self._born = (order, own)
+        try:
+            self._spawn(order, own)
+        except OSError as error:
+            self._answer({"failed": str(error)})
+        finally:
+            if self._born is None:
+                for descriptor in own:
+                    os.close(descriptor)
+
+    def _answer(self, words: dict[str, object], handles: Iterable[int] = ()) -> None:
+        try:
+            descriptors.send(self._control, words, handles)
+        except OSError:  # the service does not listen any more: its end is read next
+            return
 
     def _retire(self) -> None:
         """No more orders: a newer template has taken over, or the service is gone. Stay to reap the last zygote."""
@@ -107,24 +137,17 @@ class Template:
         self._retired = True
         self._mourn(0)
 
-    def _spawn(self, own: list[int]) -> bool:
-        """Fork a zygote into a new PID namespace. True in the zygote."""
-        try:
-            namespaces.unshare(namespaces.CLONE_NEWPID)
-            pid = os.fork()
-        except OSError as error:
-            descriptors.send(self._control, {"failed": str(error)})
-            return False
+    def _spawn(self, order: dict[str, object], own: list[int]) -> None:
+        """Fork a zygote into a new PID namespace."""
+        namespaces.unshare(namespaces.CLONE_NEWPID)
+        pid = nursery.forked_elsewhere(self._own_pids)
         if pid == 0:
-            return True
-        namespaces.setns(self._own_pids, namespaces.CLONE_NEWPID)
+            self._born = (order, own)
+            return
         self._zygotes += 1
-        for descriptor in own:
-            os.close(descriptor)
         handle = kernel.pidfd_open(pid)
-        descriptors.send(self._control, {"done": "spawn"}, [handle])
+        self._answer({"done": "spawn"}, [handle])
         os.close(handle)
-        return False
 
     # --- in the sandbox
 
@@ -137,9 +160,9 @@ class Template:
         try:
             birth.become_first(order["host_id"], self._as_root, order["limits"], lockdown)  # type: ignore[arg-type]
         except OSError as error:
-            descriptors.send(supervisor, {"failed": str(error)})
+            _tell(supervisor, {"failed": str(error)})
             os._exit(70)
-        descriptors.send(supervisor, {"born": True})
+        _tell(supervisor, {"born": True})
         request_order = zygote.serve(supervisor, groups)
         return self._arm(request_order, lockdown)
 
@@ -147,6 +170,13 @@ class Template:
         # Told with the others, so that the broker sees one list; the supervisor's is done in another process.
         lockdown.did("supervisor_not_dumpable")
         return child.arm_and_wait(order, self._places, lockdown)
+
+
+def _tell(supervisor: socket.socket, words: dict[str, object]) -> None:
+    try:
+        descriptors.send(supervisor, words)
+    except OSError:  # whoever wanted this sandbox has given it up
+        os._exit(0)
 
 
 def _forget_ourselves() -> None:

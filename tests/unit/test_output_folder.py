@@ -1,0 +1,78 @@
+"""Files of a sandbox stay in their folder, whatever they are called and whatever stands in the way."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from broker.output_folder import OutputFolder, UnsafePath
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def test_pieces_become_files_in_folders(root: Path) -> None:
+    folder = OutputFolder(root)
+    folder.write("a/b/c.txt", b"1", last=False)
+    folder.write("a/b/c.txt", b"2", last=True)
+    folder.write("a/d", b"", last=True)
+    assert (root / "a/b/c.txt").read_bytes() == b"12"
+    assert sorted(path.name for path in root.rglob("*")) == ["a", "b", "c.txt", "d"]
+
+
+def test_an_existing_file_is_replaced_and_not_written_into(root: Path) -> None:
+    root.mkdir()
+    (root / "f").write_text("old")
+    os.link(root / "f", root / "same")
+    OutputFolder(root).write("f", b"new", last=True)
+    assert ((root / "f").read_text(), (root / "same").read_text()) == ("new", "old")
+
+
+@pytest.mark.parametrize("path", ["../x", "a/../../x", "/x", "", "a//b", ".", "a/.", "a\0b"])
+def test_a_path_that_leads_elsewhere_is_not_written(root: Path, path: str) -> None:
+    with pytest.raises(UnsafePath):
+        OutputFolder(root).write(path, b"x", last=True)
+    assert list(root.iterdir()) == []
+    assert [each.name for each in root.parent.iterdir()] == ["out"]
+
+
+def test_links_are_neither_followed_nor_written_through(root: Path, tmp_path: Path) -> None:
+    root.mkdir()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("mine")
+    (root / "folder").symlink_to(outside)
+    (root / "file").symlink_to(outside / "kept")
+    (root / "dangling").symlink_to(outside / "new")
+    folder = OutputFolder(root)
+    with pytest.raises(UnsafePath):
+        folder.write("folder/x", b"theirs", last=True)
+    folder.write("file", b"theirs", last=True)
+    folder.write("dangling", b"theirs", last=True)
+    assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("kept", "mine")]
+    assert [(root / name).is_symlink() for name in ("file", "dangling")] == [False, False]
+
+
+def test_a_file_where_a_folder_should_be_and_the_reverse_are_refused(root: Path) -> None:
+    folder = OutputFolder(root)
+    folder.write("a", b"x", last=True)
+    (root / "d").mkdir()
+    for path in ("a/b", "d"):
+        with pytest.raises(UnsafePath):
+            folder.write(path, b"y", last=True)
+    folder.write("after", b"z", last=True)
+    assert sorted(path.name for path in root.iterdir()) == ["a", "after", "d"]
+
+
+def test_no_descriptor_is_left_open(root: Path) -> None:
+    folder = OutputFolder(root)
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(20):
+        folder.write(f"{number}/x/y", b"z", last=True)
+        with pytest.raises(UnsafePath):
+            folder.write(f"{number}/x/y/z", b"z", last=True)
+    assert len(os.listdir("/proc/self/fd")) == before
