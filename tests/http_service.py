@@ -57,9 +57,12 @@ class Running:
         self.portal.call(_until, holds, seconds)
 
     def until_idle(self) -> None:
-        """No run is under way and no sandbox is leased."""
-        service = self.service
-        self.until(lambda: not service.active and not service.pool.snapshot().in_flight)
+        """No run is under way, no sandbox is leased, and none is on its way out."""
+        self.until(self._is_idle)
+
+    def _is_idle(self) -> bool:
+        now = self.service.pool.snapshot()
+        return not (self.service.active or now.in_flight or now.slots["retiring"])
 
 
 def faulty(kind: type[FakeSupervisor]) -> FakeBackend:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import gc
 import json
 import os
+import posix
 import random
 import signal
 import sys
+import threading
 import time
 
 from sandbox_runtime import descriptors, kernel, landlock, program, rlimits, seccomp, shadows
@@ -117,6 +119,9 @@ def _lock(order: Order, places: Places, lockdown: Lockdown) -> None:
 OUR_PROCESSES = 2
 """The zygote and the supervisor have the program's uid, and the kernel counts them with its processes."""
 
+MARGIN_PROCESSES = 1
+"""The cgroup must be the first to refuse: it counts refusals, which is how the supervisor hears of a fork bomb."""
+
 
 def _limit(limits: dict[str, int]) -> None:
     # A sixteenth less than where the memory watch ends the run: what a process copies of the zygote's pages
@@ -124,7 +129,7 @@ def _limit(limits: dict[str, int]) -> None:
     rlimits.apply(
         open_files=limits["open_files"],
         file_size_bytes=limits["file_bytes"],
-        processes=limits["processes"] + OUR_PROCESSES,
+        processes=limits["processes"] + OUR_PROCESSES + MARGIN_PROCESSES,
         data_bytes=limits["memory_bytes"] * 15 // 16,
     )
 
@@ -170,7 +175,9 @@ def _set_environment(places: Places) -> None:
 
 
 def _forget_the_past() -> None:
-    """Randomness that was seeded before the fork would be the same in every run."""
+    """What was remembered before the fork and is not so any more."""
+    threading.main_thread()._set_native_id()  # type: ignore[attr-defined]  # `fork` leaves the zygote's
+    # Randomness that was seeded before the fork would be the same in every run.
     random.seed()
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
@@ -196,7 +203,7 @@ def _prepare(places: Places) -> None:
 
 def _say(control: int, message: bytes) -> None:
     try:
-        os.write(control, message)
+        posix.write(control, message)
     except OSError:  # the program closed or broke it, or the supervisor is gone: the exit status says the rest
         return
 
@@ -243,5 +250,5 @@ def _become_the_interpreter() -> NoReturn:
 
 def _report(own: int, control: int, status: int, hit: list[str]) -> None:
     # A program that forked and went on to its end in both processes ends twice; one of them is it.
-    if os.getpid() == own:
+    if posix.getpid() == own:
         _say(control, ENDED + b"%d %s" % (status, ",".join(hit).encode()))

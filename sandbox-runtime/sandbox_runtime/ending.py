@@ -13,7 +13,7 @@ import errno
 import functools
 import gc
 import itertools
-import os
+import posix  # and not `os`, whose functions programs replace to shut doors (`os.kill = None`)
 import signal
 import sys
 import threading
@@ -70,7 +70,6 @@ class Ending:
     def _judge(self, error: BaseException | None) -> None:
         """Find the exit status, and who is to print the traceback (`_PyErr_PrintEx`)."""
         self._calls.clear()
-        self._limits_hit = limits_hit(error)
         last_words.flush_quietly()
         if isinstance(error, SystemExit):
             self._status = last_words.system_exit_status(error)
@@ -78,6 +77,7 @@ class Ending:
             self._status = 1
             self._interrupted = type(error) is KeyboardInterrupt
             self._announce(error)
+        self._limits_hit = limits_hit(error)
 
     def _announce(self, error: BaseException) -> None:
         sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
@@ -148,7 +148,7 @@ class Ending:
         if self._interrupted:
             die_of_interrupt()
         self._report(self._status, self._limits_hit)
-        os._exit(self._status)
+        posix._exit(self._status)
 
 
 _LASTING = (type, types.FunctionType, types.ModuleType)
@@ -164,9 +164,11 @@ def _clear(namespace: dict[str, object]) -> None:
 def die_of_interrupt() -> NoReturn:
     """An uncaught KeyboardInterrupt ends Python by SIGINT itself (`exit_sigint`, Modules/main.c)."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGINT)
-    os._exit(128 + signal.SIGINT)
+    posix.kill(posix.getpid(), signal.SIGINT)
+    posix._exit(128 + signal.SIGINT)
 
+
+LONGEST_CHAIN = 100
 
 _LIMIT_OF = {
     errno.ENOSPC: "disk",
@@ -178,19 +180,23 @@ _LIMIT_OF = {
 
 def limits_hit(error: BaseException | None) -> list[str]:
     """The limits that a program met, as far as they show: in the exception that ended it, or in its open files."""
-    hit = []
-    while error is not None and len(hit) < len(_LIMIT_OF):
-        if isinstance(error, OSError):
-            hit.append(_LIMIT_OF.get(error.errno or 0))
+    numbers = {each.errno for each in _chain(error) if isinstance(each, OSError)}
+    hit = {_LIMIT_OF[number] for number in numbers if number in _LIMIT_OF}
+    return sorted(hit | {"open_files"} if _files_are_exhausted() else hit)
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """The exception and what it came from; no further than LONGEST_CHAIN, for a chain may be a ring."""
+    chain: list[BaseException] = []
+    while error is not None and len(chain) < LONGEST_CHAIN:
+        chain.append(error)
         error = error.__cause__ or error.__context__
-    if _files_are_exhausted():
-        hit.append("open_files")
-    return sorted({name for name in hit if name})
+    return chain
 
 
 def _files_are_exhausted() -> bool:
     try:
-        os.close(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+        posix.close(posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC))
     except OSError as failed:
         return failed.errno == errno.EMFILE
     return False

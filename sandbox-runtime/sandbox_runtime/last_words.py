@@ -10,7 +10,7 @@ import collections
 import contextlib
 import functools
 import operator
-import os
+import posix
 import sys
 
 from sandbox_runtime import frameless
@@ -51,7 +51,7 @@ def write_stderr(text: str) -> None:
 
 def _write_descriptor(text: str) -> None:
     with contextlib.suppress(OSError):  # closed too
-        os.write(2, text.encode("utf-8", "backslashreplace"))
+        posix.write(2, text.encode("utf-8", "backslashreplace"))
 
 
 def print_both(error: BaseException, in_hook: BaseException) -> None:

@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from pool import (
+    Isolation,
     PoolSaturated,
     PoolTimeout,
     RunLimits,
@@ -136,6 +137,24 @@ async def test_a_backends_own_trouble_is_a_failed_start():
         backend.error = None
         await full(pool)
     assert set(observer.words("start failed")) == {"error"}
+
+
+class PromisingBackend(FakeBackend):
+    """Found more protections when it started than the fake supervisor reports."""
+
+    def isolation(self):
+        return Isolation(level="full", lockdown=("seccomp", "landlock"))
+
+
+@in_virtual_time
+async def test_a_sandbox_held_by_less_than_was_promised_never_becomes_warm():
+    backend, observer = PromisingBackend(), CountingObserver()
+    async with pool_of(backend, observer) as pool:
+        await until(lambda: observer.words("start failed"))
+        assert "its lock-down lacks landlock" in str(pool.snapshot().hold_text)
+        assert not pool.snapshot().has_been_warm
+    assert set(observer.words("start failed")) == {"lockdown"}
+    nothing_is_left(pool, backend)
 
 
 @in_virtual_time

@@ -76,7 +76,7 @@ def test_a_limit_that_the_program_meets_as_an_error_is_named(boxes: Sandboxes, l
 @pytest.mark.parametrize("limit", ["disk", "inodes"])
 def test_other_places_to_write_are_bounded_too(boxes: Sandboxes, place: str, size: int, limit: str):
     fill = {
-        "disk": f"open(sys.argv[1] + '/big', 'wb', 0).write(bytes({size})); open(sys.argv[1] + '/more', 'wb').write(b'x')",
+        "disk": f"open(sys.argv[1] + '/big', 'wb', 0).write(bytes({size})); open(sys.argv[1] + '/more', 'wb', 0).write(b'x')",
         "inodes": "for number in range(1000): open(f'{sys.argv[1]}/{number}', 'w')",
     }
     result = run(boxes, SO_FAR + fill[limit], place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _rehearse(name: str) -> None:
     if rehearsal is None:
         return
     try:
-        rehearsal()
+        rehearsal(sys.modules[name])
     except Exception as error:
         raise PreloadFailed(f"{name} was preloaded but does not work: {type(error).__name__}: {error}") from error
     _refuse_threads(name)
@@ -73,10 +74,8 @@ def _refuse_threads(name: str) -> None:
         )
 
 
-def _pandas() -> None:
+def _pandas(pandas: ModuleType) -> None:
     import io
-
-    import pandas  # type: ignore[import-untyped]  # of the programs' environment
 
     frame = pandas.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "x"], "c": [0.1, 0.2, 0.3]})
     frame.groupby("b").a.agg(["sum", "mean", "count"]).to_string()
@@ -88,18 +87,15 @@ def _pandas() -> None:
     pandas.to_datetime(["2024-01-01"])
 
 
-def _numpy() -> None:
-    import numpy  # type: ignore[import-not-found]  # of the programs' environment
-
+def _numpy(numpy: ModuleType) -> None:
     numpy.random.default_rng()
     numpy.linalg.inv(numpy.eye(3))
 
 
-def _pyplot() -> None:
+def _pyplot(_: ModuleType) -> None:
     import io
 
-    from matplotlib import pyplot  # type: ignore[import-not-found]  # of the programs' environment
-
+    pyplot = importlib.import_module("matplotlib.pyplot")
     figure, axes = pyplot.subplots()
     axes.plot([1, 2], [3, 4], label="x")
     axes.set_title("t")
