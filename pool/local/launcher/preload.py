@@ -9,7 +9,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    pass
+    from types import ModuleType
 
 STANDARD = ("ast", "asyncio", "collections", "csv", "datetime", "decimal", "io", "json", "logging", "math",
             "multiprocessing", "random", "re", "statistics", "string", "subprocess", "tempfile", "textwrap",
