@@ -104,7 +104,8 @@ async def _on_http_exception(_request: Request, error: Exception) -> Response:
     """What the router says: no such path, not that method."""
     if not isinstance(error, HTTPException):
         raise error
-    body = {"detail": error.detail, "code": "http", "retryable": False}
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http")
+    body = {"detail": error.detail, "code": code, "retryable": False}
     return Response(
         msgspec.json.encode(body), status_code=error.status_code, headers=error.headers, media_type="application/json"
     )

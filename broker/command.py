@@ -91,7 +91,8 @@ def serve() -> int:
 def run(output: Path | None, timeout_seconds: float | None, as_json: bool, file: Any, args: tuple[str, ...]) -> int:
     """Run one program in a sandbox, without a server.
 
-    FILE is the program, - for stdin; ARGS are its arguments. Its stdin is ours unless that is a terminal.
+    FILE is the program, - for stdin; ARGS are its arguments. Its stdin is ours, read to its end before the start,
+    unless that is a terminal.
     The exit status is the program's; 124 when its time was up, 125 when it could not be run.
     """
     settings = from_environment()

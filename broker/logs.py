@@ -9,6 +9,8 @@ from typing import Literal
 import structlog
 from structlog.typing import Processor
 
+from broker.failures import places
+
 
 def configure(level: str, form: Literal["auto", "json", "plain"]) -> None:
     """Our own events and those of the libraries go the same way."""
@@ -41,8 +43,8 @@ def _rendering(form: str) -> list[Processor]:
 def _without_traceback(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     # A traceback's last line is what the error says, and that may quote what a client sent.
     error = event.pop("exc_info", None)
-    if isinstance(error, tuple) and error[0] is not None:
-        event["error"] = error[0].__name__
+    if isinstance(error, tuple) and error[1] is not None:
+        event["error"], event["at"] = type(error[1]).__name__, places(error[1])
     return event
 
 

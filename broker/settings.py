@@ -154,7 +154,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     file_storage_url: Annotated[
         str | None,
         about(
-            "`s3://bucket/prefix`, `gs://bucket/prefix` or `az://account/container/prefix` in place of a folder."
+            "`s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix` in place of a folder."
             " Credentials come from the provider's own variables. Needed for more than one replica."
         ),
     ] = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,20 +52,18 @@ def _folder(path: Path) -> Storage:
 
 def _refuse_foreign(path: Path) -> None:
     # SECURITY: the default lies in /tmp, where another user can make the folder, or a link of that name, first
-    # (tests/unit/test_storage.py).
+    # (tests/unit/test_storage.py). Below a folder that only we or root can write, such as a mounted volume, nobody can.
+    if not path.absolute().parent.stat().st_mode & stat.S_IWOTH:
+        return
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022:
         raise SettingsError(
             f"FILE_STORAGE_DIR={path} is a link, or others may write to it. Name a folder of this user's own."
         )
-    if found.st_uid != _own_uid():
+    if found.st_uid != os.getuid():
         raise SettingsError(
             f"FILE_STORAGE_DIR={path} belongs to user {found.st_uid}. Name a folder of this user's own."
         )
-
-
-def _own_uid() -> int:
-    return Path("/proc/self").stat().st_uid
 
 
 def _bucket(url: str) -> Storage:

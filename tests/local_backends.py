@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import msgspec
 from pool.backend import Channel, Sandbox
 from pool.errors import SandboxLost
 from pool.local import Groups, LocalBackend
-from pool.local.policy import UpkeepPolicy
 from sandbox_runtime import wire
 from tests.hostile.aftermath import descendants
 from tests.sandboxes import groups, plan
@@ -30,16 +30,16 @@ Frame = tuple[str, wire.Message]
 async def eventually(holds: Callable[[], object], *, within_seconds: float = PATIENCE_SECONDS) -> None:
     """Let everybody go on until it holds. For what nobody is told of."""
     with anyio.fail_after(within_seconds):
-        while not holds():
+        while not holds():  # noqa: ASYNC110  # the kernel sets no events
             await anyio.sleep(LOOK_SECONDS)
 
 
 @asynccontextmanager
 async def local_backend(
-    *, policy: UpkeepPolicy | None = None, of_groups: Groups | None = None, **planned: Any
+    *, of_groups: Groups | None = None, changed: Mapping[str, Any] | None = None, **planned: Any
 ) -> AsyncIterator[LocalBackend]:
-    """A running backend, planned as by `tests.sandboxes.plan`; the whole must be done in good time."""
-    made = msgspec.structs.replace(plan(**planned), policy=policy or UpkeepPolicy())
+    """A running backend, planned as by `tests.sandboxes.plan` but for what is changed; all must be done in good time."""
+    made = msgspec.structs.replace(plan(**planned), **(changed or {}))
     with anyio.fail_after(2 * PATIENCE_SECONDS):
         async with _running(LocalBackend(made, of_groups or groups())) as backend:
             yield backend
@@ -160,7 +160,7 @@ def _role(pid: int) -> str:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return ""
-    return next((word.decode() for entry, word in zip(words, words[1:], strict=False) if entry.endswith(b"/start.py")), "")
+    return next((word.decode() for entry, word in pairwise(words) if entry.endswith(b"/start.py")), "")
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:

@@ -100,10 +100,10 @@ class Launcher:
             self._start_keeper()
             await self.renew()
         except OSError as error:
-            await self.close()
+            await self.close(service_goes_on=True)
             raise SandboxStartFailed(f"the launcher could not be started: {error}", reason="launcher") from error
         except BaseException:
-            await self.close()
+            await self.close(service_goes_on=True)
             raise
 
     async def renew(self) -> None:
@@ -137,7 +137,7 @@ class Launcher:
                 each.close()
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
-            await keeper.end(service_goes_on=service_goes_on)
+            await keeper.end(seconds=self._policy.end_seconds, service_goes_on=service_goes_on)
 
     def _start_keeper(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

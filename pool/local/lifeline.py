@@ -10,11 +10,8 @@ from contextlib import ExitStack, suppress
 
 import anyio
 
-END_SECONDS = 5.0
-"""For the keeper to end everything and to remove the cgroups, for which it takes 2 s at most. After that it is killed
-(and all below it with it); smaller leaves cgroups to the next start, larger makes a hung one hold up our end."""
-
 KILLED_SECONDS = 2.0
+"""For a killed process to be gone, which only a kernel in trouble keeps from it."""
 
 SPARE_THE_GROUPS = b"s"
 """Said by a service that lives on: its cgroups are its own to remove."""
@@ -38,13 +35,13 @@ class KeeperProcess:
             undo.pop_all()
         asyncio.get_running_loop().add_reader(self._handle, self._hear_of_its_end)
 
-    async def end(self, *, service_goes_on: bool) -> None:
-        """End it and everything below it; returns when it is gone. Once only."""
+    async def end(self, *, seconds: float, service_goes_on: bool) -> None:
+        """End it and everything below it, by force when it takes too long; returns when it is gone. Once only."""
         if service_goes_on:
             with suppress(OSError):  # it has ended already
                 os.write(self._lifeline, SPARE_THE_GROUPS)
         os.close(self._lifeline)
-        with anyio.move_on_after(END_SECONDS, shield=True):
+        with anyio.move_on_after(seconds, shield=True):
             await self._ended.wait()
         if not self._ended.is_set():
             self._process.kill()

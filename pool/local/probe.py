@@ -14,12 +14,13 @@ from pool.local import cgroups, protections
 from pool.local.host_ids import FIRST_HOST_ID
 from pool.local.protections import NEEDED, WANTED, Findings, Protection, level
 from pool.local.remedies import Machine
+from sandbox_runtime import wire
 
 __all__ = ["Protection", "level", "libraries", "probe"]
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
-_TRIALS = os.path.join(_HERE, "launcher", "trials.py")
-_RUNTIME = os.path.join(os.path.dirname(os.path.dirname(_HERE)), "sandbox-runtime")
+_RUNTIME = os.path.dirname(os.path.dirname(os.path.abspath(wire.__file__)))
+_TRIALS = "import sys; sys.path[:0] = sys.argv[1:3]; from launcher import trials; trials.main(int(sys.argv[3]))"
 
 TRIALS_SECONDS = 60
 CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io")
@@ -36,7 +37,7 @@ def probe() -> list[Protection]:
 
 def try_out(interpreter: tuple[str, ...] = (sys.executable,)) -> Findings:
     """Run the trials in a process of their own."""
-    command = [*interpreter, "-I", "-S", _TRIALS, _RUNTIME, str(FIRST_HOST_ID)]
+    command = [*interpreter, "-I", "-S", "-c", _TRIALS, _RUNTIME, _HERE, str(FIRST_HOST_ID)]
     try:
         return msgspec.json.decode(_output(command), type=Findings)
     except (OSError, subprocess.SubprocessError, msgspec.DecodeError) as error:

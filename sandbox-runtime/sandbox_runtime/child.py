@@ -66,6 +66,8 @@ class Places:
         self.writable = [program.WORKSPACE, "/tmp", "/dev/shm"]  # noqa: S108  # the sandbox's own mounts
         self.readable = ["/"]
         self.files = [(path, landlock.WRITABLE_FILE) for path in ("/dev/null", "/dev/zero", "/dev/full")]
+        # The template was started before the root was built: /proc/self/exe leads to a mount that is not below "/".
+        self.files.append((os.path.realpath(python), landlock.EXECUTE | landlock.READ_FILE))
         self.environment = environment
         self.python = python
         self.filter = filter_program

@@ -10,6 +10,7 @@ from tests.hostile.attack import run
 from tests.sandboxes import Result, Sandboxes
 
 SHORT_MS = 300
+SLACK_MS = 10_000
 
 
 def ended(result: Result) -> tuple[int | None, str, str | None]:
@@ -83,7 +84,7 @@ def test_what_hangs_on_its_way_out_times_out(boxes: Sandboxes, code: str):
     result = boxes.run(f"print('so far', flush=True)\n{code}", timeout_ms=SHORT_MS)
     assert ended(result) == (None, "timeout", "SIGKILL")
     assert result.stdout == "so far\n"
-    assert SHORT_MS <= result.outcome.duration_ms < SHORT_MS + 2000
+    assert SHORT_MS <= result.outcome.duration_ms < SHORT_MS + SLACK_MS
 
 
 def test_atexit_runs_and_a_daemon_thread_holds_nobody_up(boxes: Sandboxes):
@@ -94,7 +95,7 @@ def test_atexit_runs_and_a_daemon_thread_holds_nobody_up(boxes: Sandboxes):
     """
     result = run(boxes, source)
     assert (result.stdout, result.exit_code) == ("farewell\n", 0)
-    assert result.outcome.duration_ms < 2000
+    assert result.outcome.duration_ms < SLACK_MS
 
 
 @pytest.mark.parametrize(

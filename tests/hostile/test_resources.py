@@ -8,8 +8,8 @@ from tests.hostile.attack import answer_of, run
 from tests.sandboxes import Sandboxes
 
 SHORT_MS = 500
-SLACK_MS = 2000
-"""What a supervisor that shares two cores with a bomb may be late by."""
+SLACK_MS = 10_000
+"""What a supervisor may be late by when it shares two busy cores with a bomb."""
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ def test_a_fork_bomb_starves_nobody_and_leaves_none(boxes: Sandboxes, detach: st
             except OSError:
                 pass
     """
-    result = run(boxes, source, timeout_ms=3000)
+    result = run(boxes, source, timeout_ms=2000)
     assert result.outcome.reason in ("process_limit", "timeout")
-    assert result.outcome.duration_ms < 3000 + SLACK_MS
+    assert result.outcome.duration_ms < 2000 + SLACK_MS
 
 
 def test_a_bomb_of_threads_is_refused_and_ends(boxes: Sandboxes):

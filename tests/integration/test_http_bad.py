@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from broker import body
+from broker import body, connection
 from broker.connection import MAX_HEAD_BYTES
 from broker.validation import MAX_BODY_BYTES
 from tests.http_service import Running
@@ -44,6 +44,16 @@ def test_what_is_not_http_is_400_in_json(service: Running, data: bytes) -> None:
 def test_a_head_without_end_is_431(service: Running, address: str) -> None:
     head = f"GET /health HTTP/1.1\r\nHost: {address}\r\nX: ".encode()
     assert exchange(service, head + b"x" * MAX_HEAD_BYTES).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("start", [b"", b"GET / HT", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /hea"])
+def test_a_head_that_does_not_come_is_not_waited_for(
+    make_service: Any, monkeypatch: pytest.MonkeyPatch, start: bytes
+) -> None:
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.2)
+    answer = exchange(make_service(), start)
+    assert answer.startswith(b"HTTP/1.1 200 " if b"/health" in start else b"HTTP/1.1 408 ")
+    assert b"HTTP/1.1 408 " in answer
 
 
 @pytest.mark.parametrize(

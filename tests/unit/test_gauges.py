@@ -51,7 +51,7 @@ def test_over_the_limit_is_looked_at_as_soon_as_may_be():
 @pytest.fixture
 def files(tmp_path):
     """Files with given contents, open for reading, by the name of their gauge."""
-    opened = []
+    opened: list[int] = []
 
     def write(**contents):
         for name, text in contents.items():

@@ -107,6 +107,9 @@ class Groups:
             folders = self._idle_with(limits) or Folders(name, limits, self._branches)
             undo.callback(folders.remove)
             folders.make(self._threads)
+            # Complete, they are as good as new for the next sandbox, and cannot be removed while a thread is at them.
+            undo.pop_all()
+            undo.callback(self._take_back, folders)
             group = Group(folders, self._take_back)
             undo.callback(group.close_descriptors)
             group.open_descriptors(folders)

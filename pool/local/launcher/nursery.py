@@ -125,6 +125,8 @@ class Nursery:
             names: list[str] = order["gauges"]  # type: ignore[assignment]  # from the service
             facts = dict(order, gauges=dict(zip(names, own[3:])))
             supervisor.Supervisor(channel, socket_to_zygote, facts).serve()
+        except (descriptors.PeerGone, ProcessLookupError):  # the sandbox was given up before it was born
+            os._exit(0)
         except BaseException as error:  # a fork must not fall back into the nursery's loop
             complain("a supervisor could not be started", error)
         finally:

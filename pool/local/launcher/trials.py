@@ -1,7 +1,7 @@
 """Tries, one after the other, what a sandbox is made of, each in a process that ends with it.
 
-Run as a script by `pool/local/probe.py`: `python -I -S trials.py RUNTIME HOST_ID`. Writes JSON: for each trial
-what went wrong, "" where nothing did, and what else is to know about this kernel.
+Called by `pool/local/probe.py` in a process of its own. Writes JSON: for each trial what went wrong, "" where
+nothing did, and what else is to know about this kernel.
 """
 
 from __future__ import annotations
@@ -14,12 +14,9 @@ import signal
 import socket
 import sys
 
-if __name__ == "__main__":
-    sys.path[0:1] = [sys.argv[1], os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
-
-from launcher import birth
-
 from sandbox_runtime import kernel, landlock, namespaces, seccomp
+
+from . import birth
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -148,7 +145,3 @@ def _report(function: Callable[[], None], writing: int) -> NoReturn:
 def main(host_id: int) -> None:
     found = {name: attempt(trial) for name, trial in trials(host_id).items()}
     json.dump({"problems": found, "landlock_abi": landlock.abi()}, sys.stdout)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[2]))
