@@ -24,7 +24,6 @@ SANDBOX_ID = 65532
 HOSTNAME = "sandbox"
 
 _BY_STEP = {
-    "mount_namespace": namespaces.CLONE_NEWNS,
     "ipc_namespace": namespaces.CLONE_NEWIPC,
     "uts_namespace": namespaces.CLONE_NEWUTS,
     "cgroup_namespace": namespaces.CLONE_NEWCGROUP,
@@ -39,16 +38,17 @@ def become_first(host_id: int, as_root: bool, limits: dict[str, int], lockdown: 
     `host_id` is the uid and gid on the host: one that is used by nobody else.
     """
     os.setsid()  # the filter protects a process and the group it leads
-    lockdown.did("pid_namespace", "read_only_root")
+    lockdown.did("pid_namespace", "mount_namespace", "read_only_root")
+    namespaces.unshare(namespaces.CLONE_NEWNS)
     for name, flag in _BY_STEP.items():
         lockdown.step(name, functools.partial(namespaces.unshare, flag))
-    _name_the_host()
-    _mount_own(host_id if as_root else SANDBOX_ID, limits)
+    _name_the_host(lockdown)
+    own_id = host_id if as_root and lockdown.wants("own_uid") else os.getuid()
+    _mount_own(own_id, limits)
     if as_root:
         lockdown.step("own_uid", lambda: _switch_ids(host_id))
     else:
         lockdown.did("own_uid")
-    own_id = host_id if as_root else SANDBOX_ID
     lockdown.step("user_namespace", lambda: enter_user_namespace(own_id, own_id))
     # After the last change of ids: each clears the signal.
     kernel.set_parent_death_signal(signal.SIGKILL)
@@ -59,17 +59,19 @@ def become_first(host_id: int, as_root: bool, limits: dict[str, int], lockdown: 
     _lay_out_tmp()
 
 
-def join(sandbox: int, as_root: bool, lockdown: Lockdown) -> None:
-    """Enter the sandbox behind the pidfd `sandbox` as its supervisor; its PID namespace was entered before the fork."""
+def join(sandbox: int, own_id: int, steps: list[str], lockdown: Lockdown) -> None:
+    """Enter the sandbox behind the pidfd `sandbox` as its supervisor; its PID namespace was entered before the fork.
+
+    `own_id` is the zygote's uid and gid as it sees them, and `steps` are those that it has done.
+    """
     os.setsid()
-    wanted = [flag for name, flag in _BY_STEP.items() if lockdown.wants(name)]
-    if lockdown.wants("user_namespace"):
-        wanted.append(namespaces.CLONE_NEWUSER)
-    namespaces.setns(sandbox, sum(wanted))
+    flags = sum(flag for name, flag in _BY_STEP.items() if name in steps)
+    flags |= namespaces.CLONE_NEWUSER if "user_namespace" in steps else 0
+    namespaces.setns(sandbox, namespaces.CLONE_NEWNS | flags)
     os.close(sandbox)
-    if as_root and lockdown.wants("user_namespace"):
-        os.setresgid(SANDBOX_ID, SANDBOX_ID, SANDBOX_ID)
-        os.setresuid(SANDBOX_ID, SANDBOX_ID, SANDBOX_ID)
+    if os.getuid() != own_id:
+        os.setresgid(own_id, own_id, own_id)
+        os.setresuid(own_id, own_id, own_id)
     kernel.set_parent_death_signal(signal.SIGKILL)
     _give_up_rights(lockdown)
     kernel.set_dumpable(not lockdown.wants("supervisor_not_dumpable"))
@@ -84,11 +86,10 @@ def _give_up_rights(lockdown: Lockdown) -> None:
     lockdown.step("no_new_privileges", kernel.set_no_new_privs)
 
 
-def _name_the_host() -> None:
-    try:
+def _name_the_host(lockdown: Lockdown) -> None:
+    # Without a UTS namespace the name is the host's: root would rename the machine.
+    if "uts_namespace" in lockdown.applied:
         socket.sethostname(HOSTNAME)
-    except OSError:  # without a UTS namespace the name is the host's, and the level says so
-        return
 
 
 def _mount_own(owner: int, limits: dict[str, int]) -> None:

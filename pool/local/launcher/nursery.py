@@ -120,8 +120,8 @@ class Nursery:
             deaths.forget()
             descriptors.close_all_but([0, 1, 2, *own])
             socket_to_zygote = socket.socket(fileno=zygote)
-            _hear_of_birth(socket_to_zygote)
-            birth.join(sandbox, self._facts["as_root"], self._lockdown)
+            own_id, steps = _hear_of_birth(socket_to_zygote)
+            birth.join(sandbox, own_id, steps, self._lockdown)
             names: list[str] = order["gauges"]  # type: ignore[assignment]  # from the service
             facts = dict(order, gauges=dict(zip(names, own[3:])))
             supervisor.Supervisor(channel, socket_to_zygote, facts).serve()
@@ -145,10 +145,12 @@ def forked_elsewhere(own_pids: int) -> int:
     return pid
 
 
-def _hear_of_birth(zygote: socket.socket) -> None:
+def _hear_of_birth(zygote: socket.socket) -> tuple[int, list[str]]:
+    """The zygote's uid as it sees it, and the steps that it has done."""
     message, _ = descriptors.receive(zygote)
     if "born" not in message:
         raise OSError("the zygote could not be made: {}".format(message.get("failed")))
+    return message["born"], message["steps"]  # type: ignore[return-value]  # our own, and no guest lives yet
 
 
 def limit_stack(soft_bytes: int) -> None:

@@ -38,10 +38,11 @@ FONT_LISTS = "/etc/matplotlib"
 to, and would search all fonts again: so each sandbox has a folder with a link to it."""
 
 
-def build(trees: list[str], font_lists: str, writable: bool) -> None:
+def build(trees: list[str], font_lists: str, writable: bool, keep_host: bool) -> None:
     """Build the root and move into it. The caller is alone in its mount namespace, and seals the root later.
 
-    `trees` are the folders of the programs' environment; `writable` is for the test of the step `read_only_root`.
+    `trees` are the folders of the programs' environment. `writable` and `keep_host` (which leaves the host's root at
+    /old) are for the tests of the steps `read_only_root` and `mount_namespace`.
     """
     namespaces.mount("none", "/", None, namespaces.MS_REC | namespaces.MS_PRIVATE)
     handles = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in _present(["/usr", *trees])}
@@ -57,6 +58,8 @@ def build(trees: list[str], font_lists: str, writable: bool) -> None:
     # In a user namespace the kernel lets us mount a new /proc only while another one is fully visible.
     namespaces.mount("/proc", _BASE + "/proc", None, namespaces.MS_BIND | namespaces.MS_REC)
     _move_in()
+    if not keep_host:
+        _leave_the_host()
 
 
 def seal() -> None:
@@ -123,5 +126,8 @@ def _move_in() -> None:
     os.chdir(_BASE)
     namespaces.pivot_root(".", "old")
     os.chdir("/")
+
+
+def _leave_the_host() -> None:
     namespaces.unmount("/old", namespaces.MNT_DETACH)
     os.rmdir("/old")

@@ -54,7 +54,7 @@ def _prepare(
     nursery.limit_stack(MAIN_STACK_BYTES)
     namespaces.unshare(namespaces.CLONE_NEWNS)
     writable = "read_only_root" in left_out
-    root.build(facts["trees"], facts["font_lists"], writable)
+    root.build(facts["trees"], facts["font_lists"], writable, keep_host="mount_namespace" in left_out)
     os.environ["MPLCONFIGDIR"] = root.FONT_LISTS
     # Loaded inside the root that programs will see: what is missing there is found now and not in a run.
     loaded = preload.load(facts["preload"], [*preload.STANDARD, *facts["preload_if_there"]])
@@ -139,7 +139,8 @@ class Template:
 
     def _spawn(self, order: dict[str, object], own: list[int]) -> None:
         """Fork a zygote into a new PID namespace."""
-        namespaces.unshare(namespaces.CLONE_NEWPID)
+        if "pid_namespace" not in self._left_out:
+            namespaces.unshare(namespaces.CLONE_NEWPID)
         pid = nursery.forked_elsewhere(self._own_pids)
         if pid == 0:
             self._born = (order, own)
@@ -162,7 +163,7 @@ class Template:
         except OSError as error:
             _tell(supervisor, {"failed": str(error)})
             os._exit(70)
-        _tell(supervisor, {"born": True})
+        _tell(supervisor, {"born": os.getuid(), "steps": lockdown.applied})
         request_order = zygote.serve(supervisor, groups)
         return self._arm(request_order, lockdown)
 
