@@ -96,6 +96,11 @@ class Dialogue:
         except SandboxLost:
             return frames
 
+    async def output_of(self, source: str) -> str:
+        """Run one program, and return what it printed."""
+        await self.say(code(source), start())
+        return printed(await self.answer()).decode()
+
     async def answer(self) -> list[wire.Message]:
         """All frames of the run, the last one included."""
         messages: list[wire.Message] = []
@@ -123,8 +128,7 @@ async def output_of(sandbox: Sandbox, source: str) -> str:
     """Run one program in a new sandbox, and return what it printed."""
     dialogue = Dialogue(sandbox.channel)
     await dialogue.hello()
-    await dialogue.say(code(source), start())
-    return printed(await dialogue.answer()).decode()
+    return await dialogue.output_of(source)
 
 
 # --- the launcher's processes ---

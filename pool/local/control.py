@@ -25,6 +25,7 @@ class Answer:
     def __init__(self) -> None:
         self._arrived = anyio.Event()
         self._is_wanted = True
+        self._failure = ""
         self._words: dict[str, object] = {}
         self._descriptors: list[int] = []
 
@@ -35,13 +36,17 @@ class Answer:
             self.close()
 
     def fail(self, why: str) -> None:
-        self.arrive({"failed": why}, [])
+        """There will be no answer."""
+        self._failure = why
+        self._arrived.set()
 
     async def wait(self) -> None:
         await self._arrived.wait()
 
     def take(self, expected_descriptors: int) -> tuple[dict[str, object], list[int]]:
         """The words and the descriptors. Raises `SandboxStartFailed` when it is a failure."""
+        if self._failure:
+            raise SandboxStartFailed(self._failure, reason="launcher")
         if "failed" in self._words:
             raise SandboxStartFailed(f"the launcher could not: {self._words['failed']}", reason="launcher")
         if len(self._descriptors) != expected_descriptors:

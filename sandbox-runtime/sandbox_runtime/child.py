@@ -23,7 +23,7 @@ from sandbox_runtime import descriptors, kernel, landlock, program, rlimits, sec
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from sandbox_runtime.lockdown import Lockdown
 
@@ -217,6 +217,7 @@ def _receive(order: Order, places: Places) -> program.Program | None:
     if not words:
         return None
     request = json.loads(words)
+    _start_the_clock_of_logging()
     _take_variables(request["env"])
     sys.argv = [program.PATH, *request["args"]]
     sys.orig_argv = [sys.executable, *sys.argv]
@@ -233,6 +234,13 @@ def _take_variables(variables: dict[str, str]) -> None:
         time.tzset()
     if "PYTHONPATH" in variables:
         sys.path[1:1] = [os.path.abspath(path) for path in variables["PYTHONPATH"].split(os.pathsep)]
+
+
+def _start_the_clock_of_logging() -> None:
+    """`relativeCreated` counts from the import of `logging`; Python 3.13 counts in nanoseconds."""
+    logging: Any = sys.modules.get("logging")
+    if logging is not None:
+        logging._startTime = time.time_ns() if isinstance(logging._startTime, int) else time.time()
 
 
 def _compiled(echo: bool) -> list[CodeType]:

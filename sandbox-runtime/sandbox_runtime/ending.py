@@ -7,11 +7,14 @@ threads, `atexit`, the death of its own modules. Names in brackets are CPython's
 
 from __future__ import annotations
 
+import _signal
 import atexit
+import contextlib
 import ctypes
 import errno
 import functools
 import gc
+import io
 import itertools
 import posix  # and not `os`, whose functions programs replace to shut doors (`os.kill = None`)
 import signal
@@ -51,6 +54,7 @@ class Ending:
         self._interrupted = False
         self._error: BaseException | None = None
         self._hook_calls = [frameless.DONE]
+        self._last_flush = last_words.LastFlush()
         self._buried: dict[str, None] = {}
         self._loaders: list[weakref.ref[object]] = []
 
@@ -60,7 +64,7 @@ class Ending:
             frameless.caught(frameless.calls(self._calls), self._judge),
             frameless.caught(frameless.calls(self._hook_calls), self._judge_the_hook),
             *(frameless.unraisable(threading._shutdown, threading), atexit._run_exitfuncs),
-            *(self._flush, gc.collect, self._prepare_burial),
+            *(self._last_flush.prepare, frameless.calls(self._last_flush.calls), gc.collect, self._prepare_burial),
             *(functools.partial(sys.modules.update, self._buried), gc.collect, self._bury_survivors),
             self._leave,
         )
@@ -102,19 +106,19 @@ class Ending:
 
     # --- its modules
 
-    def _flush(self) -> None:
-        if not last_words.flush():
-            self._status = FLUSH_FAILED
-
     def _prepare_burial(self) -> None:
+        if self._last_flush.failed():
+            self._status = FLUSH_FAILED
         gc.callbacks.clear()  # not called any more at this stage
+        _reset_signal_handlers()
         for name in _GONE_FIRST:
             setattr(sys, name, None)
         for name in ("stdin", "stdout", "stderr"):
             setattr(sys, name, getattr(sys, f"__{name}__", None))
         sys.is_finalizing = frameless.DONE  # type: ignore[assignment]  # `__del__` methods ask
         own = self._own_modules()
-        self._buried.update(dict.fromkeys(own))
+        # Without `io` tracebacks show no source lines any more, as is right at this stage.
+        self._buried.update(dict.fromkeys([*own, "io"]))
         loaders = [module.__dict__.get("__loader__") for module in own.values()]
         self._loaders = [weakref.ref(loader) for loader in loaders if loader is not None]
 
@@ -143,7 +147,7 @@ class Ending:
     # --- its process
 
     def _leave(self) -> NoReturn:
-        self._flush()
+        _flush_open_files()
         _flush_c_streams(None)
         if self._interrupted:
             die_of_interrupt()
@@ -161,6 +165,24 @@ def _clear(namespace: dict[str, object]) -> None:
         namespace[name] = None
 
 
+def _reset_signal_handlers() -> None:
+    """`_PySignal_Fini`: what handlers hold dies with the rest."""
+    for number in range(1, signal.NSIG):
+        if callable(_signal.getsignal(number)):
+            _signal.signal(number, signal.SIG_DFL)
+
+
+def _flush_open_files() -> None:
+    """Write out what files hold that something of the zygote's keeps from dying."""
+    if _lowest_free_descriptor() == FIRST_DESCRIPTOR:
+        return
+    for kind in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom):
+        for file in gc.get_objects():
+            if isinstance(file, kind):
+                with contextlib.suppress(Exception):
+                    file.flush()
+
+
 def die_of_interrupt() -> NoReturn:
     """An uncaught KeyboardInterrupt ends Python by SIGINT itself (`exit_sigint`, Modules/main.c)."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -169,6 +191,8 @@ def die_of_interrupt() -> NoReturn:
 
 
 LONGEST_CHAIN = 100
+FIRST_DESCRIPTOR = 3
+"""The lowest that a file can have while the standard streams are open."""
 
 _LIMIT_OF = {
     errno.ENOSPC: "disk",
@@ -182,7 +206,7 @@ def limits_hit(error: BaseException | None) -> list[str]:
     """The limits that a program met, as far as they show: in the exception that ended it, or in its open files."""
     numbers = {each.errno for each in _chain(error) if isinstance(each, OSError)}
     hit = {_LIMIT_OF[number] for number in numbers if number in _LIMIT_OF}
-    return sorted(hit | {"open_files"} if _files_are_exhausted() else hit)
+    return sorted(hit | {"open_files"} if _lowest_free_descriptor() is None else hit)
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
@@ -194,9 +218,11 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     return chain
 
 
-def _files_are_exhausted() -> bool:
+def _lowest_free_descriptor() -> int | None:
+    """None when there is none."""
     try:
-        posix.close(posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC))
+        descriptor = posix.open("/dev/null", posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError as failed:
-        return failed.errno == errno.EMFILE
-    return False
+        return None if failed.errno == errno.EMFILE else FIRST_DESCRIPTOR
+    posix.close(descriptor)
+    return descriptor

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 DONE: Call = functools.partial(bool, True)
 """Ends a list of calls for `calls`."""
 
+_NOT_DONE: Call = functools.partial(bool, False)
+
 
 def calls(listed: list[Call]) -> Step:
     """Something that makes the calls in a list, as it is then, up to the first that raises or returns something true.
@@ -31,7 +33,8 @@ def calls(listed: list[Call]) -> Step:
 
 def in_turn(*steps: Step) -> Step:
     """Something that calls each of the steps, whatever the others raise; it raises what they did in the end."""
-    return functools.reduce(_both, steps)
+    # The first is called at the least depth: it is the program, and its recursion limit is counted from there.
+    return functools.reduce(lambda later, earlier: _both(earlier, later), reversed(steps))
 
 
 def _both(first: Step, then: Step) -> Step:
@@ -57,8 +60,7 @@ def caught(step: Step, receive: Callable[[BaseException | None], object]) -> Ste
         error, net.__context__ = net.__context__, None
         receive(error)
 
-    both = [functools.partial(in_turn(step, throw, hand_over))]
-    return functools.partial(next, map(functools.partial.__call__, both), None)
+    return functools.partial(next, iter(_both(_both(step, throw), hand_over), DONE), None)
 
 
 def unraisable(step: Step, blamed: object) -> Step:
@@ -69,4 +71,4 @@ def unraisable(step: Step, blamed: object) -> Step:
             return repr(blamed)
 
     # A class: called, it makes an object that is dropped at once, and the interpreter reports what `__del__` raises.
-    return type("_Dropped", (), {"__del__": staticmethod(Blaming(step))})
+    return type("_Dropped", (), {"__del__": staticmethod(Blaming(step)), "__bool__": staticmethod(_NOT_DONE)})

@@ -69,23 +69,38 @@ def flush_quietly() -> None:
             getattr(sys, name).flush()
 
 
-def flush() -> bool:
-    """The last flush (`flush_std_files`). False makes the exit status 120."""
-    return _flushed(getattr(sys, "stdout", None), aloud=True) & _flushed(getattr(sys, "stderr", None), aloud=False)
+class LastFlush:
+    """The last flush (`flush_std_files`): first `prepare`, then the calls, then see what has `failed`.
+
+    The calls are for C to make: what fails at stdout is reported, with no frame of ours in it.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[frameless.Call] = []
+        self._flushed: list[str] = []
+        self._asked: list[str] = []
+
+    def prepare(self) -> None:
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name, None)
+            if stream is not None and not _is_closed(stream):
+                self._asked.append(name)
+                self.calls.append(functools.partial(self._flush(name, stream)))
+        self.calls.append(frameless.DONE)
+
+    def _flush(self, name: str, stream: object) -> frameless.Step:
+        flush = functools.partial(operator.methodcaller("flush"), stream)
+        note = functools.partial(self._flushed.append, name)
+        both = functools.partial(collections.deque, map(functools.partial.__call__, [flush, note]), 0)
+        return frameless.unraisable(both, stream) if name == "stdout" else frameless.caught(both, _drop)
+
+    def failed(self) -> bool:
+        self.calls.clear()
+        return self._flushed != self._asked
 
 
-def _flushed(stream: object, aloud: bool) -> bool:
-    if stream is None or _is_closed(stream):
-        return True
-    done: list[bool] = []
-    steps = [functools.partial(operator.methodcaller("flush"), stream), functools.partial(done.append, True)]
-    call = functools.partial(collections.deque, map(functools.partial.__call__, steps), 0)
-    if aloud:
-        frameless.unraisable(call, stream)()
-    else:
-        with contextlib.suppress(BaseException):
-            call()
-    return bool(done)
+def _drop(error: BaseException | None) -> None:
+    return
 
 
 def _is_closed(stream: object) -> bool:

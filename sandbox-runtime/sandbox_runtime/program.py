@@ -76,7 +76,9 @@ def make_main_module() -> types.ModuleType:
 
 def open_standard_streams() -> None:
     """stdin, stdout and stderr as `PYTHONUNBUFFERED=1 PYTHONIOENCODING=utf-8` makes them (Python/pylifecycle.c)."""
-    sys.stdin = sys.__stdin__ = io.TextIOWrapper(open(0, "rb", closefd=False), "utf-8", "strict", "\n")
+    sys.stdin = sys.__stdin__ = io.TextIOWrapper(
+        open(0, "rb", closefd=False), "utf-8", "strict", "\n", write_through=True
+    )
     sys.stdout = sys.__stdout__ = _unbuffered(1, "strict")
     sys.stderr = sys.__stderr__ = _unbuffered(2, "backslashreplace")
     for stream, name in ((sys.stdin, "<stdin>"), (sys.stdout, "<stdout>"), (sys.stderr, "<stderr>")):

@@ -10,10 +10,12 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import msgspec
 
 from pool import Snapshot
 from pool.local import LocalBackend
@@ -145,10 +147,12 @@ def _lines(file: Path) -> list[str]:
 
 
 @contextmanager
-def opened(**planned: Any) -> Iterator[Estate]:
-    """A pool with a launcher of its own, planned as by `tests.sandboxes.plan`."""
+def opened(*, trees: Sequence[str] = (), **planned: Any) -> Iterator[Estate]:
+    """A pool with a launcher of its own, planned as by `tests.sandboxes.plan`; `trees` are shown in the sandbox too."""
     before = {process.pid for process in descendants(os.getpid())}
-    with sandboxes(plan(**planned)) as boxes:
+    made = plan(**planned)
+    environment = msgspec.structs.replace(made.environment, trees=(*made.environment.trees, *trees))
+    with sandboxes(msgspec.structs.replace(made, environment=environment)) as boxes:
         keepers = [each for each in descendants(os.getpid()) if each.pid not in before and each.parent == os.getpid()]
         assert len(keepers) == 1, keepers
         yield Estate(boxes, keepers[0])

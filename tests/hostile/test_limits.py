@@ -137,7 +137,7 @@ def test_files_that_are_not_returned_are_listed(boxes: Sandboxes):
 
 def test_a_program_has_one_core(boxes: Sandboxes):
     if "cpu quota" in boxes.pool.backend.isolation().missing or "cpu cgroup" in boxes.pool.backend.isolation().missing:
-        pytest.skip("no CPU quota can be had here")
+        pytest.skip("this machine gives no cpu cgroup")
     source = """
         def burn():
             end = time.monotonic() + 1.0

@@ -62,7 +62,7 @@ def start(
     """Run the prelude, `setup` and the lines; what they `answer` is the last line of the output."""
     lines = PRELUDE + textwrap.dedent(setup) + textwrap.dedent(source)
     command = [sys.executable, "-I", "-S", "-c", lines, json.dumps([identity, arguments])]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
 
 
 def answer_of(source: str, *arguments: object, identity: int | None = None, setup: str = "") -> Any:

@@ -13,7 +13,7 @@ from tests.unit import confined
 KERNEL_ABI = landlock.abi()
 as_each = pytest.mark.parametrize("identity", confined.IDENTITIES)
 where_there_is_landlock = pytest.mark.skipif(
-    KERNEL_ABI < landlock.OLDEST_USED_ABI, reason=f"this kernel's Landlock ABI is {KERNEL_ABI}"
+    KERNEL_ABI < landlock.OLDEST_USED_ABI, reason=f"this kernel has no Landlock to use (ABI {KERNEL_ABI})"
 )
 
 # All in one folder that an ordinary user may write in: read and write are rules, outside has none.

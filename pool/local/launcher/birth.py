@@ -56,7 +56,7 @@ def become_first(host_id: int, as_root: bool, limits: dict[str, int], lockdown: 
     kernel.set_dumpable(not lockdown.wants("zygote_not_dumpable"))
     lockdown.did("zygote_not_dumpable")
     os.chdir("/workspace")
-    _lay_out_tmp()
+    lay_out_tmp()
 
 
 def join(sandbox: int, own_id: int, steps: list[str], lockdown: Lockdown) -> None:
@@ -126,7 +126,7 @@ def enter_user_namespace(uid: int, gid: int) -> None:
 MATPLOTLIB_FOLDER = "/tmp/.matplotlib"  # noqa: S108  # the sandbox's own
 
 
-def _lay_out_tmp() -> None:
+def lay_out_tmp() -> None:
     os.mkdir(MATPLOTLIB_FOLDER)
     for name in os.listdir(root.FONT_LISTS):
         os.symlink(os.path.join(root.FONT_LISTS, name), os.path.join(MATPLOTLIB_FOLDER, name))

@@ -55,7 +55,7 @@ def _prepare(
     namespaces.unshare(namespaces.CLONE_NEWNS)
     writable = "read_only_root" in left_out
     root.build(facts["trees"], facts["font_lists"], writable, keep_host="mount_namespace" in left_out)
-    os.environ["MPLCONFIGDIR"] = root.FONT_LISTS
+    birth.lay_out_tmp()
     # Loaded inside the root that programs will see: what is missing there is found now and not in a run.
     loaded = preload.load(facts["preload"], [*preload.STANDARD, *facts["preload_if_there"]])
     if not writable:
@@ -164,7 +164,10 @@ class Template:
             _tell(supervisor, {"failed": str(error)})
             os._exit(70)
         _tell(supervisor, {"born": os.getuid(), "steps": lockdown.applied})
+        # A socket closes its number when it dies, whoever has that number then: a program, as a rule.
+        self._control.detach()
         request_order = zygote.serve(supervisor, groups)
+        supervisor.detach()
         return self._arm(request_order, lockdown)
 
     def _arm(self, order: child.Order, lockdown: Lockdown) -> program.Program | None:
