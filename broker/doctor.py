@@ -7,7 +7,7 @@ import textwrap
 import msgspec
 
 from broker.settings import Settings
-from pool.local import EnvironmentUnusable, Protection, find_environment, level, probe, refusal
+from pool.local import EnvironmentUnusable, Protection, find_environment, level, libraries, probe, refusal
 
 MEANING_CHARS = 100
 
@@ -32,23 +32,22 @@ def examine(settings: Settings) -> Report:
     """Look at this machine, by trying."""
     found = probe()
     environment = _environment(settings)
-    serves = environment.present and refusal(found, accepted=settings.allow_no_isolation) is None
-    return Report(level=level(found).level, serves=serves, protections=[*found, environment])
+    serves = all(each.present or not each.needed for each in environment)
+    serves = serves and refusal(found, accepted=settings.allow_no_isolation) is None
+    return Report(level=level(found).level, serves=serves, protections=[*found, *environment])
 
 
-def _environment(settings: Settings) -> Protection:
+def _environment(settings: Settings) -> list[Protection]:
     try:
-        find_environment(str(settings.programs_path))
-        present, remedy = True, ""
+        python = find_environment(str(settings.programs_path)).python
     except EnvironmentUnusable as error:
-        present, remedy = False, str(error)
-    return Protection(
-        name="environment for programs",
-        present=present,
-        needed=True,
-        meaning="Programs import from an environment of their own and see nothing of the service's.",
-        remedy=remedy,
-    )
+        return [_programs(present=False, remedy=str(error))]
+    return [_programs(present=True, remedy=""), libraries(python)]
+
+
+def _programs(*, present: bool, remedy: str) -> Protection:
+    meaning = "Programs import from an environment of their own and see nothing of the service's."
+    return Protection(name="environment for programs", present=present, needed=True, meaning=meaning, remedy=remedy)
 
 
 def _lines(each: Protection, width: int) -> list[str]:

@@ -15,7 +15,7 @@ import msgspec
 
 from pool.backend import Channel, Sandbox
 from pool.errors import SandboxLost
-from pool.local import Groups, LocalBackend
+from pool.local import LocalBackend
 from sandbox_runtime import wire
 from tests.hostile.aftermath import descendants
 from tests.sandboxes import groups, plan
@@ -36,12 +36,12 @@ async def eventually(holds: Callable[[], object], *, within_seconds: float = PAT
 
 @asynccontextmanager
 async def local_backend(
-    *, of_groups: Groups | None = None, changed: Mapping[str, Any] | None = None, **planned: Any
+    *, seconds: float = 2 * PATIENCE_SECONDS, changed: Mapping[str, Any] | None = None, **planned: Any
 ) -> AsyncIterator[LocalBackend]:
-    """A running backend, planned as by `tests.sandboxes.plan` but for what is changed; all must be done in good time."""
+    """A running backend, planned as by `tests.sandboxes.plan` but for what is changed; it ends after so long."""
     made = msgspec.structs.replace(plan(**planned), **(changed or {}))
-    with anyio.fail_after(2 * PATIENCE_SECONDS):
-        async with _running(LocalBackend(made, of_groups or groups())) as backend:
+    with anyio.fail_after(seconds):
+        async with _running(LocalBackend(made, groups())) as backend:
             yield backend
 
 

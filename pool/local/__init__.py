@@ -5,7 +5,7 @@ from pool.local.cgroups import Groups
 from pool.local.environment import EnvironmentUnusable, ProgramEnvironment
 from pool.local.environment import find as find_environment
 from pool.local.opening import USUAL_PRELOAD, IsolationMissing, local_backend, refusal
-from pool.local.probe import Protection, level, probe
+from pool.local.probe import Protection, level, libraries, probe
 
 __all__ = [
     "USUAL_PRELOAD",
@@ -18,6 +18,7 @@ __all__ = [
     "Protection",
     "find_environment",
     "level",
+    "libraries",
     "local_backend",
     "probe",
     "refusal",

@@ -48,7 +48,7 @@ class Answer:
         if self._failure:
             raise SandboxStartFailed(self._failure, reason="launcher")
         if "failed" in self._words:
-            raise SandboxStartFailed(f"the launcher could not: {self._words['failed']}", reason="launcher")
+            raise SandboxStartFailed(f"the launcher failed: {self._words['failed']}", reason="launcher")
         if len(self._descriptors) != expected_descriptors:
             numbers = f"{len(self._descriptors)} descriptors, not {expected_descriptors}"
             raise SandboxStartFailed(f"the launcher sent {numbers}", reason="launcher")

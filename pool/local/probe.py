@@ -25,7 +25,7 @@ _TRIALS = "import sys; sys.path[:0] = sys.argv[1:3]; from launcher import trials
 TRIALS_SECONDS = 60
 CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io")
 
-LIBRARIES = ("numpy", "pandas", "matplotlib")
+LIBRARIES = ("numpy", "pandas", "scipy", "matplotlib", "openpyxl", "PIL")
 _FIND = "import importlib.util as u, sys; print(*(n for n in sys.argv[1:] if u.find_spec(n) is None))"
 
 
@@ -75,6 +75,6 @@ def libraries(python: str) -> Protection:
         absent = _output([python, "-I", "-c", _FIND, *LIBRARIES]).decode().split()
     except (OSError, subprocess.SubprocessError):
         absent = list(LIBRARIES)
-    remedy = f"`make environments`, or {python} -m pip install {' '.join(absent)}"
+    remedy = f"`make environments` installs them (absent: {', '.join(absent)})"
     meaning = f"Programs can import {', '.join(LIBRARIES)}."
     return protections.protection("libraries for programs", not absent, False, meaning, remedy)

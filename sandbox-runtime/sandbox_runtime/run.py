@@ -94,10 +94,12 @@ def _signal_name(number: int) -> str | None:
 class Run:
     """A program while it runs."""
 
-    def __init__(self, pipes: Pipes, limits: dict[str, int], gauge: gauges.Gauges, say: Callable[[wire.Message], None]):
+    def __init__(
+        self, pipes: Pipes, limits: dict[str, int], gauge: gauges.Gauges, pass_on: Callable[[str, bytes], None]
+    ):
         self.ended: End | None = None
         self.truncated = {"stdout": False, "stderr": False}
-        self._pipes, self._limits, self._gauge, self._say = pipes, limits, gauge, say
+        self._pipes, self._limits, self._gauge, self._to_broker = pipes, limits, gauge, pass_on
         self._seen_bytes = {"stdout": 0, "stderr": 0}
         self._stdin = memoryview(b"")
         self._deadline = self._next_look = 0.0
@@ -185,9 +187,8 @@ class Run:
         self._seen_bytes[stream] += len(data)
         if len(data) > room:
             self.truncated[stream] = True
-        kept = data[:room]
-        for start in range(0, len(kept), wire.MAX_CHUNK_BYTES):
-            self._say(wire.Output(stream=stream, data=kept[start : start + wire.MAX_CHUNK_BYTES]))
+        if room and data:
+            self._to_broker(stream, data[:room])
 
     # --- after its end
 

@@ -16,8 +16,8 @@ import socket
 import sys
 import time
 
-from sandbox_runtime import VERSION, child, descriptors, gauges, run, wire, workspace
-from sandbox_runtime.polling import WRITABLE, Loop
+from sandbox_runtime import VERSION, child, descriptors, gauges, outbox, run, wire, workspace
+from sandbox_runtime.polling import READABLE, WRITABLE, Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class Supervisor:
         self._preloaded: list[str] = facts["preloaded"]  # type: ignore[assignment]
         self._gauge = gauges.Gauges(facts["gauges"])  # type: ignore[arg-type]
         self._loop = Loop()
-        self._writer, self._reader = wire.Writer(), wire.Reader(wire.FROM_BROKER)
-        self._outgoing = bytearray()
+        self._reader = wire.Reader(wire.FROM_BROKER)
+        self._outbox = outbox.Outbox(channel)
         self._inputs = workspace.Inputs()
         self._run: run.Run | None = None
         self._run_id = ""
@@ -92,28 +92,32 @@ class Supervisor:
 
     # --- the channel
 
-    def _say(self, message: wire.Message) -> None:
-        self._outgoing += self._writer.line(message, self._run_id)
+    def _say(self, message: wire.Message, run_id: str = "") -> None:
+        self._outbox.say(message, run_id)
         self._flush()
 
-    def _flush(self) -> None:
-        """Send what the channel takes. What it does not take waits here, bounded by the output limits."""
+    def _pass_on(self, stream: str, data: bytes) -> None:
+        self._outbox.output(stream, data, self._run_id)
+        self._flush()
+
+    def _flush(self) -> bool:
+        """Send what the channel takes; the rest goes out when it takes more."""
         try:
-            while self._outgoing:
-                del self._outgoing[: os.write(self._channel, self._outgoing)]
-        except BlockingIOError:
-            self._loop.on(self._channel, self._exchange, WRITABLE | 1)
-            return
+            is_empty = self._outbox.send()
         except OSError:
             leave(0)
-        self._loop.on(self._channel, self._receive)
+        if is_empty:
+            self._loop.on(self._channel, self._receive)
+        else:
+            self._loop.on(self._channel, self._exchange, READABLE | WRITABLE)
+        return is_empty
 
     def _exchange(self) -> None:
         self._flush()
         self._receive()
 
     def _send_all(self) -> None:
-        while self._outgoing:
+        while not self._flush():
             self._loop.turn()
 
     def _receive(self) -> None:
@@ -126,26 +130,29 @@ class Supervisor:
         if not data:
             leave(0)
         try:
-            frames = self._reader.feed(data)
-        except wire.WireError as error:
-            sys.stderr.write(f"the broker broke the protocol: {error}\n")
+            for run_id, message in self._reader.feed(data):
+                self._handle(run_id, message)
+        except wire.WireError:
+            # Without its text, which quotes what arrived: somebody's code has no business in a log.
+            sys.stderr.write("the broker broke the protocol\n")
             leave(_PROTOCOL_BROKEN)
-        for run_id, message in frames:
-            self._handle(run_id, message)
 
     def _handle(self, run_id: str, message: wire.Message) -> None:
         if isinstance(message, wire.Ping):
             self._say(wire.Pong(nonce=message.nonce))
         elif isinstance(message, wire.Cancel):
-            self._cancel()
-        elif self._run is not None:
-            sys.stderr.write(f"a {message.kind} frame while a program runs\n")
-            leave(_PROTOCOL_BROKEN)
-        elif not self._refused:
-            self._prepare(run_id, message)
+            self._cancel(run_id)
+        else:
+            self._check_place(run_id, message)
+            if not self._refused:
+                self._prepare(message)
 
-    def _prepare(self, run_id: str, message: wire.Message) -> None:
+    def _check_place(self, run_id: str, message: wire.Message) -> None:
+        if self._run is not None or run_id != (self._run_id or run_id) or not run_id:
+            raise wire.WireError(f"a {message.kind} frame out of place")
         self._run_id = run_id
+
+    def _prepare(self, message: wire.Message) -> None:
         if isinstance(message, wire.Stage):
             self._stage(message)
         elif isinstance(message, wire.Run):
@@ -157,19 +164,21 @@ class Supervisor:
         except OSError as error:
             resource = workspace.full_resource(error)
             if resource is None:
-                raise
+                raise wire.WireError("an input that has no place in the workspace") from error
             self._refused = True
-            self._say(wire.Refused(path=message.path, resource=resource))
+            self._say(wire.Refused(path=message.path, resource=resource), self._run_id)
 
     # --- the run
 
     def _start(self, message: wire.Run) -> None:
+        if not self._inputs.are_complete():
+            raise wire.WireError("a run before all of its inputs")
         self._collect_seconds = message.collect_ms / 1000
-        self._run = run.Run(self._pipes, self._limits, self._gauge, self._say)
+        self._run = run.Run(self._pipes, self._limits, self._gauge, self._pass_on)
         self._run.start(message, bytes(self._inputs.stdin), self._loop)
 
-    def _cancel(self) -> None:
-        if self._run is not None:
+    def _cancel(self, run_id: str) -> None:
+        if self._run is not None and run_id == self._run_id:
             self._run.end(run.killed("cancelled"))
 
     def _hear_zygote(self) -> None:
@@ -196,8 +205,9 @@ class Supervisor:
             self._kill_guests()
         running.drain(self._loop)
         self._report(running, end, may_have_files=not quick)
-        self._send_all()
+        # The outcome is out by now, or waits for a slow reader: no reason to let what is left of the program live.
         _kill_all()
+        self._send_all()
         while True:
             self._loop.turn()
 
@@ -207,7 +217,7 @@ class Supervisor:
         # SECURITY: never while a guest lives: it would swap a folder for a link between our look and our
         # opening (tests/hostile/test_outputs.py).
         for piece in found.pieces() if may_have_files else ():
-            self._say(piece)
+            self._say(piece, self._run_id)
             self._send_all()
         self._say(
             wire.Outcome(
@@ -221,7 +231,8 @@ class Supervisor:
                 stderr_truncated=running.truncated["stderr"],
                 files_skipped=found.skipped,
                 files_skipped_count=found.skipped_count,
-            )
+            ),
+            self._run_id,
         )
 
     def _caps(self) -> workspace.Caps:

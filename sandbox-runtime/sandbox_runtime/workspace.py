@@ -38,23 +38,40 @@ class Inputs:
         self.stdin = bytearray()
         self.digests: dict[str, tuple[int, bytes]] = {}
         self._root = root
+        self._open_name: tuple[str, str] | None = None
+        self._ended: set[tuple[str, str]] = set()
         self._file = _NO_FILE
         self._path = ""
         self._size_bytes = 0
         self._hash = hashlib.sha256()
 
     def add(self, piece: wire.Stage) -> None:
-        """Take the next piece. Raises OSError when the workspace is full."""
+        """Take the next piece. Raises OSError when the workspace is full, `WireError` for a piece out of place."""
+        name = piece.target, piece.path
+        if name != (self._open_name or name) or name in self._ended or (piece.target == "file") != bool(piece.path):
+            raise wire.WireError("a piece of an input out of place")
         if piece.target == "stdin":
             self.stdin += piece.data
-            return
+        else:
+            self._add_to_file(ENTRY if piece.target == "code" else piece.path, piece)
+        self._open_name = None if piece.last else name
+        if piece.last:
+            self._ended.add(name)
+
+    def are_complete(self) -> bool:
+        """The program is there, and nothing has begun that has not ended."""
+        return ("code", "") in self._ended and self._open_name is None
+
+    def _add_to_file(self, path: str, piece: wire.Stage) -> None:
         if self._file == _NO_FILE:
-            self._open(ENTRY if piece.target == "code" else piece.path)
+            self._open(path)
         self._write(piece.data)
         if piece.last:
             self._close()
 
     def _open(self, path: str) -> None:
+        if path in self.digests:
+            raise wire.WireError("two inputs of one path")
         place = os.path.join(self._root, path)
         os.makedirs(os.path.dirname(place), exist_ok=True)
         self._file = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)

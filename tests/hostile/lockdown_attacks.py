@@ -1,15 +1,24 @@
 """Attacks, and for each of them every step of the lock-down that stops it by itself.
 
-A program prints `true` when its attack has succeeded. It finds the things of the host that it is after
-in its argument, as JSON (`Host` in test_steps.py).
+A program finds the things of the host that it is after in `host` (`Host` in test_steps.py).
 """
 
 from __future__ import annotations
 
+import enum
 import os
 from typing import NamedTuple
 
 AS_ROOT = os.geteuid() == 0
+FORGED_STATUS = 77
+
+
+class Won(enum.Enum):
+    """How to tell that an attack has succeeded."""
+
+    SAYS_SO = "it says so"
+    SANDBOX_LOST = "the sandbox is gone"
+    FORGED = f"the run ends with {FORGED_STATUS} while the program goes on"
 
 
 class Attack(NamedTuple):
@@ -18,6 +27,7 @@ class Attack(NamedTuple):
     """Each of these alone."""
     out_too: tuple[str, ...] = ()
     """Steps that cannot be done without one of those."""
+    won: Won = Won.SAYS_SO
 
 
 def as_root_too(*steps: str) -> tuple[str, ...]:
@@ -29,6 +39,7 @@ ATTACKS = {
     "kill the supervisor": Attack(
         "os.kill(SUPERVISOR, signal.SIGKILL)",
         stopped_by=("seccomp", "landlock"),
+        won=Won.SANDBOX_LOST,
     ),
     "have the kernel kill the supervisor": Attack(
         """
@@ -39,6 +50,7 @@ ATTACKS = {
         os.write(writing, b"x")
         """,
         stopped_by=("seccomp", "landlock"),
+        won=Won.SANDBOX_LOST,
     ),
     "read the zygote": Attack(
         'answer(len(open(f"/proc/{ZYGOTE}/maps", "rb").read()) > 0)',
@@ -56,16 +68,17 @@ ATTACKS = {
         stopped_by=("own_session",),
     ),
     "tell the supervisor of a death that never was": Attack(
-        """
-        words = json.dumps({"ended": os.getpid(), "status": 77}).encode()
+        f"""
+        words = json.dumps({{"ended": os.getpid(), "status": {FORGED_STATUS}}}).encode()
         for number in range(3, CONTROL):
             attempt(os.write, number, words)
         time.sleep(60)
         """,
         stopped_by=("descriptors",),
+        won=Won.FORGED,
     ),
-    "find the variables of our own processes": Attack(
-        'answer(os.environ["MPLCONFIGDIR"] != "/tmp/.matplotlib")',
+    "find a variable that a library has set in the template": Attack(
+        'answer(os.environ["PLANTED"] == "by a library")',
         stopped_by=("environment",),
     ),
     "make a file of a terabyte": Attack(
@@ -106,13 +119,6 @@ ATTACKS = {
         'answer(os.readlink("/proc/self/ns/cgroup") == host["cgroup_namespace"])',
         stopped_by=("cgroup_namespace",),
     ),
-    "see processes outside": Attack(
-        """
-        names = [open(f"/proc/{pid}/cmdline").read() for pid in os.listdir("/proc") if pid.isdigit()]
-        answer(len(names) > 3 and any("keeper" in name for name in names[:1]))
-        """,
-        stopped_by=("pid_namespace",),
-    ),
     "read a file of the host": Attack(
         'answer(open("/old" + host["file"]).read() == host["secret"])',
         stopped_by=("mount_namespace",),
@@ -139,7 +145,8 @@ OF_ROOT = {
     "become root by a setuid program": Attack(
         'answer(subprocess.run([host["setuid"], "-u"], capture_output=True, text=True).stdout == "0\\n")',
         stopped_by=("no_new_privileges", "read_only_root", "user_namespace"),
-        out_too=("landlock", "seccomp"),  # they need no_new_privileges, or a capability
+        # The filters need no_new_privileges, and what empties the bounding set is a right in the user namespace.
+        out_too=("landlock", "seccomp", "no_capabilities"),
     ),
     "take more memory than there is for a program": Attack(
         """
@@ -165,8 +172,10 @@ OF_USER = {
 
 ALL = ATTACKS | (OF_ROOT if AS_ROOT else OF_USER)
 
-WITHOUT_AN_ATTACK = {} if AS_ROOT else {
+WITHOUT_AN_ATTACK = {
+    "pid_namespace": "all of our own bookkeeping stands on it: kill(-1), /proc, the pids in the filter. See its own test",
+} | ({} if AS_ROOT else {
     "own_uid": "an ordinary user has one uid, and its sandboxes have the same",
     "control_group": "an ordinary user has cgroups only where they were delegated to it",
-}
+})
 """Steps that no attack here is about, with the reason."""

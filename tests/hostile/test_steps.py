@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import ctypes
-import json
+import glob
 import os
 import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+import textwrap
+import venv
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 
 import msgspec
 import pytest
 
-from pool import RunLimits, SandboxError
+from pool import SandboxLost
 from pool.local import level, probe
 from sandbox_runtime import lockdown
-from tests.hostile import lockdown_attacks
 from tests.hostile.aftermath import Estate, opened
 from tests.hostile.attack import run
-from tests.hostile.lockdown_attacks import ALL, AS_ROOT, WITHOUT_AN_ATTACK, Attack
+from tests.hostile.lockdown_attacks import ALL, FORGED_STATUS, WITHOUT_AN_ATTACK, Attack, Won
 from tests.sandboxes import Sandboxes
+from tests.unit import confined
 
-FORGED_STATUS = 77
 IPC_CREAT, IPC_EXCL = 0o1000, 0o2000
 EACH_ALONE = [(name, step) for name, attack in ALL.items() for step in attack.stopped_by]
 
@@ -55,6 +56,7 @@ def host() -> Iterator[Host]:
         _share_memory(key, secret, undo)
         folder = tempfile.mkdtemp(dir="/var/tmp")
         undo.callback(shutil.rmtree, folder)
+        _programs(folder)
         yield Host(
             secret=secret,
             port=listener.getsockname()[1],
@@ -88,32 +90,44 @@ def _file(folder: str, name: str, text: str, mode: int) -> str:
     return path
 
 
+def _programs(folder: str) -> None:
+    """An environment for programs with one library, which sets a variable when it is imported."""
+    place = os.path.join(folder, "programs")
+    venv.create(place, symlinks=True)
+    [packages] = glob.glob(f"{place}/lib/python*/site-packages")
+    _file(packages, "planted.py", "import os\nos.environ['PLANTED'] = 'by a library'\n", 0o644)
+
+
 def _setuid_program(folder: str) -> str:
     path = shutil.copy("/usr/bin/id", folder)
     os.chmod(path, 0o4755)
     return path
 
 
+@contextmanager
+def without(steps: Sequence[str], host: Host) -> Iterator[Estate]:
+    """A pool whose sandboxes lack some steps, and are shown the host's folder."""
+    with opened(left_out=steps, trees=[host.folder], programs=f"{host.folder}/programs", preload=["planted"]) as estate:
+        yield estate
+
+
 @pytest.fixture(scope="module")
-def estate(limits: RunLimits, host: Host) -> Iterator[Estate]:
-    """With every step, and the host's folder shown in the sandbox."""
-    with opened(limits=limits, trees=[host.folder]) as estate:
+def estate(host: Host) -> Iterator[Estate]:
+    with without([], host) as estate:
         yield estate
 
 
 def succeeds(boxes: Sandboxes, attack: Attack, host: Host) -> bool:
-    words = msgspec.json.encode(host).decode()
+    source = "host = json.loads(sys.argv[1])\n" + textwrap.dedent(attack.source)
     try:
-        result = run(boxes, f"host = json.loads({words!r})\n" + _flush(attack.source), timeout_ms=5000)
-    except SandboxError:  # the supervisor is dead
-        return True
-    return result.stdout == "true\n" or result.exit_code == FORGED_STATUS
-
-
-def _flush(source: str) -> str:
-    import textwrap
-
-    return textwrap.dedent(source)
+        result = run(boxes, source, msgspec.json.encode(host).decode(), timeout_ms=2000)
+    except SandboxLost:
+        return attack.won is Won.SANDBOX_LOST
+    return {
+        Won.SAYS_SO: result.stdout == "true\n",
+        Won.SANDBOX_LOST: False,
+        Won.FORGED: result.exit_code == FORGED_STATUS,
+    }[attack.won]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -124,7 +138,7 @@ def test_with_every_step_the_attack_fails(boxes: Sandboxes, host: Host, name: st
 @pytest.mark.parametrize("name", ALL)
 def test_without_the_steps_that_stop_it_the_attack_succeeds(host: Host, name: str):
     attack = ALL[name]
-    with opened(left_out=[*attack.stopped_by, *attack.out_too], trees=[host.folder]) as estate:
+    with without([*attack.stopped_by, *attack.out_too], host) as estate:
         assert succeeds(estate.boxes, attack, host)
 
 
@@ -134,7 +148,7 @@ def test_each_of_these_steps_stops_it_alone(host: Host, name: str, step: str):
         pytest.skip("this kernel has no Landlock")
     attack = ALL[name]
     others = [other for other in (*attack.stopped_by, *attack.out_too) if other != step]
-    with opened(left_out=others, trees=[host.folder]) as estate:
+    with without(others, host) as estate:
         assert not succeeds(estate.boxes, attack, host)
 
 
@@ -142,3 +156,21 @@ def test_every_step_stops_an_attack():
     stopping = {step for attack in ALL.values() for step in attack.stopped_by}
     assert stopping | set(WITHOUT_AN_ATTACK) == set(lockdown.STEPS)
     assert not stopping & set(WITHOUT_AN_ATTACK)
+
+
+KILL_A_STRANGER = """
+    victim = sleeper()
+    identity = os.getuid()
+    namespaces.unshare(namespaces.CLONE_NEWUSER | (namespaces.CLONE_NEWPID if arguments[0] else 0))
+    attacker = os.fork()
+    if attacker == 0:
+        os._exit(attempt(os.kill, victim, signal.SIGKILL) == "done")
+    succeeded = os.waitstatus_to_exitcode(os.waitpid(attacker, 0)[1])
+    answer([bool(succeeded), os.waitpid(victim, 0 if succeeded else os.WNOHANG)[0] == victim])
+"""
+
+
+@pytest.mark.parametrize("identity", confined.IDENTITIES)
+def test_a_process_of_the_same_uid_is_safe_in_another_pid_namespace_only(identity: int | None):
+    assert confined.answer_of(KILL_A_STRANGER, False, identity=identity) == [True, True]
+    assert confined.answer_of(KILL_A_STRANGER, True, identity=identity) == [False, False]

@@ -41,7 +41,8 @@ def main(
     try:
         template, loaded = _prepare(service, facts, left_out, bare_modules)
     except Exception as error:  # whatever a module does when it is imported: its operator wants to know
-        descriptors.send(service, {"failed": f"{type(error).__name__}: {error}"})
+        known = isinstance(error, (preload.PreloadFailed, OSError))
+        descriptors.send(service, {"failed": str(error) if known else f"{type(error).__name__}: {error}"})
         os._exit(70)
     template.announce([name for name in loaded if name not in preload.STANDARD])
     _forget_ourselves()
@@ -139,8 +140,7 @@ class Template:
 
     def _spawn(self, order: dict[str, object], own: list[int]) -> None:
         """Fork a zygote into a new PID namespace."""
-        if "pid_namespace" not in self._left_out:
-            namespaces.unshare(namespaces.CLONE_NEWPID)
+        namespaces.unshare(namespaces.CLONE_NEWPID)
         pid = nursery.forked_elsewhere(self._own_pids)
         if pid == 0:
             self._born = (order, own)
