@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Self
 
 import anyio
 import click
@@ -13,13 +13,14 @@ import msgspec
 from broker.output_folder import OutputFolder, UnsafePath
 from broker.setting_values import SettingsError
 from broker.settings import Settings
-from pool import Backend, Outcome, PoolSettings, Program, SandboxPool, Stream
+from pool import Backend, NullObserver, Outcome, PoolSettings, Program, SandboxPool, SandboxStartFailed, Stream
 
 # The first sandbox needs its template first: about a second on two busy cores.
 START_SECONDS = 60.0
 # Staging and collection, beside the program's own time.
 BESIDE_SECONDS = 30.0
 MAX_SOURCE_BYTES = 32 * 2**20
+ATTEMPTS = 3
 
 
 def ask(settings: Settings, file: IO[bytes], args: tuple[str, ...], *, timeout_seconds: float | None) -> Program:
@@ -81,15 +82,41 @@ class TerminalSink:
             click.echo(f"code-interpreter: {error}", err=True)
 
 
+class Patience(NullObserver):
+    """Ends the wait for a sandbox when none can be started: a person waits, and the next attempt fails like the last."""
+
+    def __init__(self) -> None:
+        self._scope = anyio.CancelScope()
+        self._failures: list[tuple[str, str]] = []
+
+    def sandbox_start_failed(self, *, reason: str, text: str) -> None:
+        self._failures.append((reason, text))
+        if len(self._failures) == ATTEMPTS:
+            self._scope.cancel()
+
+    def __enter__(self) -> Self:
+        self._scope.__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._scope.__exit__(*raised)
+        if self._scope.cancelled_caught:
+            reason, text = self._failures[-1]
+            raise SandboxStartFailed(f"no sandbox could be started, {ATTEMPTS} times: {text}", reason=reason)
+
+
 async def run(settings: Settings, backend: Backend, program: Program, output: Path | None, as_json: bool) -> Outcome:
     """Raises what the pool raises."""
     sink = TerminalSink(None if output is None else OutputFolder(output), hold=as_json)
     only_one = PoolSettings(size=1, max_in_flight=1, queue=1, surge=1, start_seconds=START_SECONDS, drain_seconds=0.1)
-    start_by = anyio.current_time() + START_SECONDS
-    async with SandboxPool(only_one, settings.limits, backend) as pool, pool.lease(deadline=start_by) as lease:
-        deadline = anyio.current_time() + program.timeout_ms / 1000 + BESIDE_SECONDS
-        outcome = await lease.run(program, [], sink, deadline)
-        isolation = lease.isolation.level
+    with Patience() as patience:
+        async with (
+            SandboxPool(only_one, settings.limits, backend, patience) as pool,
+            pool.lease(deadline=anyio.current_time() + START_SECONDS) as lease,
+        ):
+            deadline = anyio.current_time() + program.timeout_ms / 1000 + BESIDE_SECONDS
+            outcome = await lease.run(program, [], sink, deadline)
+            isolation = lease.isolation.level
     if as_json:
         click.echo(_report(outcome, sink.taken, isolation))
     else:

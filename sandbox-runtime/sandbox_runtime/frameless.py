@@ -41,8 +41,13 @@ def _both(first: Step, then: Step) -> Step:
     # `close` of a BufferedReader is a try/finally in C: it calls `self.flush()`, puts aside what that raises, calls
     # `raw.close()`, and makes the one exception the context of the other (Modules/_io/bufferedio.c, from 3.9 to 3.13).
     raw = types.SimpleNamespace(closed=False, readable=DONE, close=then)
-    buffered = type("_Both", (io.BufferedReader,), {"flush": staticmethod(first)})
-    return buffered(raw, 1).close  # type: ignore[no-any-return, operator]  # mypy does not follow type()
+    both = type("_Both", (io.BufferedReader,), {"flush": staticmethod(first)})(raw, 1)  # type: ignore[arg-type]
+    _kept.append(both)
+    return both.close
+
+
+_kept: list[io.BufferedReader] = []
+"""One that dies would close itself, and do everything again."""
 
 
 class _Net(StopIteration):

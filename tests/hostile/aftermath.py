@@ -39,6 +39,8 @@ class Process(NamedTuple):
     started: int
     """In clock ticks since boot: with the pid, the process's identity."""
     name: str
+    is_dead: bool
+    """And not yet reaped by its parent."""
 
 
 def processes() -> dict[int, Process]:
@@ -54,7 +56,7 @@ def _process(pid: int) -> Process | None:
         return None
     name, _, rest = stat.partition("(")[2].rpartition(")")
     fields = rest.split()
-    return Process(pid, int(fields[1]), int(fields[19]), name)
+    return Process(pid, int(fields[1]), int(fields[19]), name, is_dead=fields[0] == "Z")
 
 
 def descendants(ancestor: int) -> list[Process]:

@@ -11,7 +11,7 @@ import pytest
 
 from broker import backends, settings
 from broker.setting_values import SettingsError
-from pool.local import IsolationMissing, LocalBackend, Protection, probe
+from pool.local import LocalBackend, Protection, probe
 from pool.local import opening as local_opening
 from sandbox_runtime import lockdown
 from tests import source_tree as tree
@@ -62,7 +62,7 @@ def whole() -> list[Protection]:
 
 
 def backend_of(environ: dict[str, str]) -> LocalBackend:
-    backend = backends.create_backend(settings.from_environment({"BROKER_PROGRAMS": PROGRAMS, **environ}))
+    backend = backends.create_backend(settings.from_environment({"BROKER_PROGRAMS": PROGRAMS, **environ}), preload=())
     assert isinstance(backend, LocalBackend)
     return backend
 
@@ -83,11 +83,11 @@ def test_what_is_missing_is_refused_unless_an_operator_accepts_that(monkeypatch:
         for each in whole()
     ]
     monkeypatch.setattr(local_opening.probe, "probe", lambda: lacking)
-    with pytest.raises(IsolationMissing, match=name):
+    with pytest.raises(SettingsError, match=name):
         backend_of({})
     step = local_opening.DISPENSABLE.get(name)
     if step is None:
-        with pytest.raises(IsolationMissing):
+        with pytest.raises(SettingsError):
             backend_of({"BROKER_ALLOW_NO_ISOLATION": "true"})
     else:
         backend = backend_of({"BROKER_ALLOW_NO_ISOLATION": "true"})
