@@ -7,7 +7,8 @@ from itertools import pairwise
 from broker.errors import Unprocessable
 
 ENTRYPOINT = "__main__.py"
-MAX_PATH_BYTES = 4096
+MAX_PATH_BYTES = 4096 - len("/workspace/") - 1
+"""The kernel takes 4096 with the folder before it and the NUL behind it (PATH_MAX)."""
 MAX_NAME_BYTES = 255
 _SHOWN_CHARS = 256
 

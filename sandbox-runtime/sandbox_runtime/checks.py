@@ -18,7 +18,9 @@ or a `cancel` waits less behind it, and stays below the 64 KiB that one exec mes
 MAX_ARGUMENT_BYTES = 16 * 1024
 """All arguments and environment names and values of a run together, in UTF-8."""
 
-MAX_PATH_BYTES = 4096
+MAX_PATH_BYTES = 4096 - len("/workspace/") - 1
+"""The kernel takes 4096 with the folder before it and the NUL behind it (PATH_MAX)."""
+
 MAX_LIST = 64
 MAX_INTEGER = 2**53 - 1
 

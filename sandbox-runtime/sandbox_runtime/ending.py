@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _signal
 import atexit
+import builtins
 import contextlib
 import ctypes
 import errno
@@ -35,6 +36,8 @@ FLUSH_FAILED = 120
 _GONE_FIRST = ("path", "argv", "ps1", "ps2", "last_type", "last_value", "last_traceback", "last_exc", "path_hooks",
                "path_importer_cache", "meta_path", "__interactivehook__")  # fmt: skip
 """Attributes of `sys` that die before the modules (`finalize_modules_delete_special`)."""
+
+_HOOKS = ("excepthook", "unraisablehook", "displayhook", "breakpointhook")
 
 _flush_c_streams = ctypes.CDLL(None).fflush
 
@@ -110,6 +113,7 @@ class Ending:
         if self._last_flush.failed():
             self._status = FLUSH_FAILED
         gc.callbacks.clear()  # not called any more at this stage
+        vars(builtins).pop("open", None)  # as `finalize_restore_builtins_dict` does
         _reset_signal_handlers()
         for name in _GONE_FIRST:
             setattr(sys, name, None)
@@ -137,7 +141,9 @@ class Ending:
         return isinstance(module, types.ModuleType) and str(module.__dict__.get("__file__")).startswith(self._folder)
 
     def _bury_survivors(self) -> None:
-        """Clear the modules that something of the zygote's still holds: a hook, a patched function."""
+        """Clear the modules that something still holds: a hook, or a function put into a module of the zygote's."""
+        if any(reference() is not None for reference in self._loaders):
+            _drop_hooks()
         for loader in filter(None, [reference() for reference in self._loaders]):
             for namespace in gc.get_referrers(loader):
                 if isinstance(namespace, dict) and namespace.get("__loader__") is loader:
@@ -165,11 +171,21 @@ def _clear(namespace: dict[str, object]) -> None:
         namespace[name] = None
 
 
+def _drop_hooks() -> None:
+    """`sys` dies last, and with it what its hooks hold, when nothing can be printed any more."""
+    changed = [name for name in _HOOKS if getattr(sys, name, None) is not getattr(sys, f"__{name}__", None)]
+    if changed:
+        sys.stdout = sys.stderr = None  # type: ignore[assignment]
+        for name in changed:
+            setattr(sys, name, None)
+        gc.collect()
+
+
 def _reset_signal_handlers() -> None:
     """`_PySignal_Fini`: what handlers hold dies with the rest."""
     for number in range(1, signal.NSIG):
         if callable(_signal.getsignal(number)):
-            _signal.signal(number, signal.SIG_DFL)
+            _signal.signal(number, _signal.SIG_DFL)
 
 
 def _flush_open_files() -> None:

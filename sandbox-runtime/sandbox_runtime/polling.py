@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
 WRITABLE = select.POLLOUT | select.POLLERR
 
+LONGEST_WAIT_MS = 3_600_000.0
+"""`poll` takes no more than 2**31, and nobody minds a turn for nothing now and then."""
+
 
 class Loop:
     """One `poll`; callbacks by descriptor."""
@@ -32,7 +35,7 @@ class Loop:
 
     def turn(self, until: float | None = None) -> None:
         """Wait for descriptors, at the longest until `until` on the monotonic clock, and call who is ready."""
-        wait_ms = None if until is None else max(0.0, (until - time.monotonic()) * 1000)
+        wait_ms = None if until is None else min(LONGEST_WAIT_MS, max(0.0, (until - time.monotonic()) * 1000))
         for descriptor, _ in self._poll.poll(wait_ms):
             callback = self._callbacks.get(descriptor)
             if callback is not None:  # an earlier callback of this turn may have taken it off

@@ -140,11 +140,13 @@ class Run:
             self._look_at_gauges()
 
     def _look_at_gauges(self) -> None:
-        used_bytes, most_bytes = self._gauge.memory_bytes(), self._limits["memory_bytes"]
+        # The processes first: counting them is quick however many there are.
+        if self._gauge.has_hit_the_process_limit(self._limits["processes"]):
+            self.end(killed("process_limit"))
+            return
+        used_bytes, most_bytes = self._gauge.memory_bytes(self._deadline), self._limits["memory_bytes"]
         if used_bytes > most_bytes:
             self.end(killed("oom"))
-        elif self._gauge.has_hit_the_process_limit(self._limits["processes"]):
-            self.end(killed("process_limit"))
         self._next_look = time.monotonic() + self._gauge.next_look_seconds(used_bytes, most_bytes)
 
     def process_ended(self, status: int) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import stat
 import time
+from contextlib import suppress
 
 from sandbox_runtime import checks, program, wire
 
@@ -73,9 +74,15 @@ class Inputs:
         if path in self.digests:
             raise wire.WireError("two inputs of one path")
         place = os.path.join(self._root, path)
-        os.makedirs(os.path.dirname(place), exist_ok=True)
+        self._make_folders(path)
         self._file = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         self._path, self._size_bytes, self._hash = path, 0, hashlib.sha256()
+
+    def _make_folders(self, path: str) -> None:
+        # `os.makedirs` calls itself for each folder, and a path may have more of them than Python has frames.
+        for end in [at for at, character in enumerate(path) if character == "/"]:
+            with suppress(FileExistsError):
+                os.mkdir(os.path.join(self._root, path[:end]))
 
     def _write(self, data: bytes) -> None:
         self._hash.update(data)
@@ -191,7 +198,6 @@ class Collection:
             return "hard_link"
         if not checks.relative_path(path):
             return "too_deep"
-        self._seen.add(state.st_ino)
         return None
 
     def _skip(self, name: bytes, reason: str) -> None:
@@ -209,7 +215,7 @@ class Collection:
             self._skip(name, "unreadable")
             return
         try:
-            if self._is_new(path, file) and self._admit(name, os.fstat(file).st_size):
+            if self._is_new(path, file) and self._admit(name, os.fstat(file)):
                 yield from self._content(path, file)
         finally:
             os.close(file)
@@ -218,13 +224,14 @@ class Collection:
         staged = self._inputs.digests.get(path)
         return staged is None or staged[0] != os.fstat(file).st_size or staged[1] != _digest(file)
 
-    def _admit(self, name: bytes, size_bytes: int) -> bool:
-        reason = self._excess(size_bytes)
+    def _admit(self, name: bytes, state: os.stat_result) -> bool:
+        reason = self._excess(state.st_size)
         if reason:
             self._skip(name, reason)
             return False
+        self._seen.add(state.st_ino)
         self._files += 1
-        self._total_bytes += size_bytes
+        self._total_bytes += state.st_size
         return True
 
     def _excess(self, size_bytes: int) -> str | None:

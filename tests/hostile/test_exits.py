@@ -65,7 +65,9 @@ def test_a_real_time_signal_has_a_number_and_no_name(boxes: Sandboxes):
     ids=["null pointer", "stack overflow"],
 )
 def test_a_segfault_is_139(boxes: Sandboxes, code: str):
-    assert ended(boxes.run(code)) == (139, "signal", "SIGSEGV")
+    result = boxes.run(code)
+    assert ended(result) == (139, "signal", "SIGSEGV")
+    assert result.files == {}  # no core
 
 
 @pytest.mark.parametrize(
@@ -85,6 +87,11 @@ def test_what_hangs_on_its_way_out_times_out(boxes: Sandboxes, code: str):
     assert ended(result) == (None, "timeout", "SIGKILL")
     assert result.stdout == "so far\n"
     assert SHORT_MS <= result.outcome.duration_ms < SHORT_MS + SLACK_MS
+
+
+def test_a_millisecond_is_a_time_like_any_other(boxes: Sandboxes):
+    result = boxes.run("while True: pass", timeout_ms=1)
+    assert ended(result) == (None, "timeout", "SIGKILL")
 
 
 def test_atexit_runs_and_a_daemon_thread_holds_nobody_up(boxes: Sandboxes):

@@ -162,6 +162,12 @@ def test_changed_inputs_come_back_and_others_do_not(boxes: Sandboxes):
     assert skipped(result) == {"link": "not_regular"}
 
 
+def test_inputs_may_lie_in_a_thousand_folders(boxes: Sandboxes):
+    path = "a/" * 1500 + "x"
+    result = boxes.run("import sys; print(open(sys.argv[1]).read())", args=[path], files={path: b"deep", "a/y": b""})
+    assert (result.stdout, result.exit_code, result.files) == ("deep\n", 0, {})
+
+
 def test_a_file_with_many_names_comes_back_once(boxes: Sandboxes):
     result = run(boxes, "open('a', 'w').write('x'); os.link('a', 'b'); os.mkdir('sub'); os.link('a', 'sub/c')")
     assert result.files == {"a": b"x"}

@@ -22,8 +22,8 @@ SLACK_MS = 10_000
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True: time.sleep(60)
         """,
-        "children(8, lambda: [0 for _ in iter(int, 1)])\nwhile True: pass",
-        "for _ in range(8): threading.Thread(target=lambda: [0 for _ in iter(int, 1)]).start()",
+        "def spin():\n    while True: pass\nchildren(8, spin); spin()",
+        "def spin():\n    while True: pass\nfor _ in range(8): threading.Thread(target=spin).start()",
     ],
     ids=["endless loop", "ignores all signals", "eight busy processes", "eight busy threads"],
 )
@@ -73,6 +73,18 @@ def test_a_daemon_that_holds_stdout_delays_nothing_and_dies(boxes: Sandboxes):
     result = run(boxes, source)
     assert (result.stdout, result.exit_code) == ("done\n", 0)
     assert result.outcome.duration_ms < SLACK_MS
+
+
+def test_processes_that_are_stopped_or_wait_for_a_dead_parent_die_too(boxes: Sandboxes):
+    source = """
+        for pid in children(20, signal.pause): os.kill(pid, signal.SIGSTOP)
+        PR_SET_CHILD_SUBREAPER = 36
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+        children(5, children, 5, signal.pause)
+        os.kill(0, signal.SIGSTOP) if len(sys.argv) > 1 else print("done")
+    """
+    assert run(boxes, source).stdout == "done\n"
+    assert run(boxes, source, "stop", timeout_ms=SHORT_MS).outcome.reason == "timeout"
 
 
 def test_a_daemon_writes_nothing_once_files_are_collected(boxes: Sandboxes):
@@ -128,6 +140,21 @@ def test_many_processes_that_take_too_much_end_the_run(boxes: Sandboxes):
 def test_memory_of_processes_that_hide_from_proc_counts(boxes: Sandboxes):
     hide = "PR_SET_DUMPABLE = 4\nlibc.prctl(PR_SET_DUMPABLE, 0)\n"
     result = run(boxes, hide + ALLOCATE + "children(16, allocate)\nos.wait()")
+    assert (result.exit_code, result.outcome.reason) == (137, "oom")
+
+
+def test_memory_that_processes_share_counts(boxes: Sandboxes):
+    # Written by one and read by another, it is private to nobody, and no limit of a process knows it.
+    source = """
+        shared = mmap.mmap(-1, 700 << 20)
+        def touch(change):
+            for page in range(0, len(shared), 4096):
+                shared[page] = change(shared[page])
+        children(1, lambda: (touch(lambda was: was), time.sleep(60)))
+        touch(lambda was: 1)
+        time.sleep(60)
+    """
+    result = run(boxes, source, timeout_ms=20_000)
     assert (result.exit_code, result.outcome.reason) == (137, "oom")
 
 

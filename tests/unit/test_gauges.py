@@ -111,7 +111,7 @@ def test_a_guest_that_hides_its_pages_is_charged_with_all_of_them(monkeypatch):
     def refuse(pid):
         raise PermissionError(pid)
 
-    monkeypatch.setattr(gauges, "_private_dirty", refuse)
+    monkeypatch.setattr(gauges, "_rolled_up", refuse)
     assert Gauges({}).memory_bytes() > MIB
 
 
