@@ -29,8 +29,8 @@ class UpkeepPolicy(msgspec.Struct, frozen=True, kw_only=True):
     fewer would leave the service down after a few unlucky deaths."""
 
     end_seconds: float = 5.0
-    """For the keeper to end everything and to remove the cgroups, for which it takes 2 s at most. After that it is killed
-    and all below it with it: smaller leaves cgroups to the next start, larger makes a hung one hold up our end."""
+    """For the keeper to end everything and to remove the cgroups, for which it takes 2 s at most. After that it is
+    killed, and all below it: smaller leaves cgroups to the next start, larger makes a hung one hold up our end."""
 
     first_pause_seconds: float = 0.5
     """Before the second attempt in a window, doubling from there: the first death is taken for chance."""

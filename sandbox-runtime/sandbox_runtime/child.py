@@ -91,7 +91,7 @@ def _arm(order: Order, places: Places, lockdown: Lockdown) -> None:
     lockdown.step("own_session", os.setsid)
     lockdown.step("control_group", lambda: _enter(order.groups))
     # SECURITY: whatever the zygote had open (its socket to the supervisor first of all) would let a
-    # program arm children of its own (tests/hostile: bytes to every descriptor).
+    # program arm children of its own (tests/hostile/test_steps.py).
     lockdown.step("descriptors", lambda: _take_descriptors(order))
     if not lockdown.wants("descriptors"):
         _place(order)

@@ -47,5 +47,16 @@ SOURCES = {
 }
 
 
+READING = "import sys\nprint(sum(map(len, sys.stdin)), sys.stdin.read() == '')\n"
+
+STDINS = {
+    "much stdin": "".join(f"line {n}\n" for n in range(200_000)),
+    "one long line of stdin": "x" * 3_000_000,
+    "an empty stdin": "",
+    "stdin with a NUL byte and line ends of all kinds": "a\0b\r\nc\rd\n\x85\u2028e",
+}
+
+
 def all_odd() -> list[Sample]:
-    return [Sample(topic="sources", title=title, code=code) for title, code in SOURCES.items()]
+    sources = [Sample(topic="sources", title=title, code=code) for title, code in SOURCES.items()]
+    return sources + [Sample(topic="stdin", title=title, code=READING, stdin=text) for title, text in STDINS.items()]

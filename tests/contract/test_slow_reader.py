@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from pool import RunLimits
+from sandbox_runtime import wire
 from tests.contract import dialogue
 from tests.contract.dialogue import Speaking, files_of, outcome_of, soon, speaking
 from tests.local_backends import code, printed, start
@@ -109,6 +110,6 @@ def test_a_cancel_is_heard_although_nobody_reads(broker: Speaking, frames: int):
         speaks.say(code(source), start(timeout_ms=60_000))
         for _ in range(frames):
             speaks.hear()
-        speaks.say(dialogue.wire.Cancel())
+        speaks.say(wire.Cancel())
         assert soon(lambda: dialogue.guests() == [])
         assert outcome_of(speaks.answer()).reason == "cancelled"

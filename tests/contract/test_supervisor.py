@@ -86,7 +86,7 @@ def frames_out_of_place() -> dict[str, list[tuple[str, wire.Message]]]:
     one, two = stage("file", b"1", path="one", last=False), stage("file", b"2", path="two", last=False)
     done = stage("file", b"", path="one")
     program = code("print(1)")
-    told = {
+    told: dict[str, list[wire.Message]] = {
         "a run without a program": [start()],
         "a run with an open file": [program, one, start()],
         "a run with an open program": [stage("code", b"pri", last=False), start()],
@@ -105,7 +105,9 @@ def frames_out_of_place() -> dict[str, list[tuple[str, wire.Message]]]:
         "an input after the start": [program, start(), done],
         "a second start": [program, start(), start()],
     }
-    frames = {name: [(RUN, message) for message in messages] for name, messages in told.items()}
+    frames: dict[str, list[tuple[str, wire.Message]]] = {
+        name: [(RUN, message) for message in messages] for name, messages in told.items()
+    }
     frames["an input of no run"] = [("", program)]
     frames["a start of no run"] = [(RUN, program), ("", start())]
     frames["a start of another run"] = [(RUN, program), ("another", start())]

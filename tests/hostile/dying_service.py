@@ -21,8 +21,8 @@ RUNNING = "running"
 PROGRAMS = (
     "time.sleep(1000)",
     "while True: pass",
-    "os.setsid() if os.getsid(0) != os.getpid() else None; children(5, os.setsid); children(5, signal.pause); signal.pause()",
-    "for number in range(1, 65): attempt(signal.signal, number, signal.SIG_IGN) if number not in (9, 19, 32, 33) else None\n"
+    "children(5, lambda: (os.setsid(), children(1, signal.pause), signal.pause()))\nsignal.pause()",
+    "for number in set(signal.valid_signals()) - {9, 19}: signal.signal(number, signal.SIG_IGN)\n"
     "while True: time.sleep(1000)",
     "while True: attempt(children, 1, signal.pause)",
     "os.kill(os.getpid(), signal.SIGSTOP)",

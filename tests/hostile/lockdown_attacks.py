@@ -173,9 +173,13 @@ OF_USER = {
 ALL = ATTACKS | (OF_ROOT if AS_ROOT else OF_USER)
 
 WITHOUT_AN_ATTACK = {
-    "pid_namespace": "all of our own bookkeeping stands on it: kill(-1), /proc, the pids in the filter. See its own test",
-} | ({} if AS_ROOT else {
-    "own_uid": "an ordinary user has one uid, and its sandboxes have the same",
-    "control_group": "an ordinary user has cgroups only where they were delegated to it",
-})
+    "pid_namespace": "all our bookkeeping stands on it: kill(-1), /proc, the pids in the filter; see its own test",
+} | (
+    {}
+    if AS_ROOT
+    else {
+        "own_uid": "an ordinary user has one uid, and its sandboxes have the same",
+        "control_group": "an ordinary user has cgroups only where they were delegated to it",
+    }
+)
 """Steps that no attack here is about, with the reason."""

@@ -47,8 +47,8 @@ class Service:
 def service() -> Iterator[Service]:
     paths = {"PYTHONPATH": f"{CHECKOUT}:{CHECKOUT}/sandbox-runtime", "PATH": os.environ["PATH"]}
     command = [sys.executable, "-m", "tests.hostile.dying_service"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, cwd=CHECKOUT, env=paths, **pipes) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, text=True, cwd=CHECKOUT, env=paths, stdin=pipe, stdout=pipe) as process:
         try:
             yield Service(process)
         finally:
@@ -100,5 +100,9 @@ def test_any_other_sudden_death_is_as_thorough(service: Service, number: signal.
 
 
 def test_no_folder_of_a_dead_service_is_left_anywhere():
-    folders = [folder for place in ("/tmp", "/dev/shm", "/var/tmp", "/run") for folder in Path(place).glob("code-interpreter-*-*-*")]
+    folders = [
+        folder
+        for place in ("/tmp", "/dev/shm", "/var/tmp", "/run")
+        for folder in Path(place).glob("code-interpreter-*-*-*")
+    ]
     assert folders == []

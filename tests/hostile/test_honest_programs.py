@@ -72,7 +72,9 @@ PROGRAMS = {
         async def talk():
             process = await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
             said, _ = await process.communicate(b"hello")
-            server = await asyncio.start_unix_server(lambda reader, writer: (writer.write(b"served"), writer.close()), "server")
+            def serve(reader, writer):
+                writer.write(b"served"); writer.close()
+            server = await asyncio.start_unix_server(serve, "server")
             reader, writer = await asyncio.open_unix_connection("server")
             heard = await reader.read()
             server.close()
@@ -128,7 +130,8 @@ PROGRAMS = {
     """,
     "tar": """
         import tarfile, zipfile
-        os.mkdir("folder"); open("folder/a", "w").write("x"); os.link("folder/a", "folder/b"); os.symlink("a", "folder/c")
+        os.mkdir("folder"); open("folder/a", "w").write("x")
+        os.link("folder/a", "folder/b"); os.symlink("a", "folder/c")
         subprocess.run(["tar", "czf", "folder.tar.gz", "folder"], check=True); shutil.rmtree("folder")
         subprocess.run(["tar", "xzf", "folder.tar.gz"], check=True)
         names = tarfile.open("folder.tar.gz").getnames(); tarfile.open("folder.tar.gz").extractall("again")
@@ -136,7 +139,8 @@ PROGRAMS = {
         answer(len(names) == 4 and os.stat("folder/a").st_nlink == 2 and os.readlink("again/folder/c") == "a")
     """,
     "files": """
-        os.makedirs("a/b/c"); open("a/file", "w").write("x"); os.link("a/file", "a/b/link"); os.rename("a/file", "a/b/c/moved")
+        os.makedirs("a/b/c"); open("a/file", "w").write("x")
+        os.link("a/file", "a/b/link"); os.rename("a/file", "a/b/c/moved")
         shutil.copytree("a", "copy"); shutil.move("copy", "moved"); os.replace("moved/b/link", "replaced")
         with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile(dir=folder) as file:
             file.write(b"x"); shutil.copy(file.name, "from-tmp")
@@ -154,9 +158,12 @@ PROGRAMS = {
     """,
     "signals and timers": """
         heard = []
-        signal.signal(signal.SIGALRM, lambda *_: heard.append("alarm")); signal.setitimer(signal.ITIMER_REAL, 0.01); signal.pause()
+        signal.signal(signal.SIGALRM, lambda *_: heard.append("alarm"))
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        while not heard: time.sleep(0.001)
         signal.signal(signal.SIGUSR1, lambda *_: heard.append("user")); os.kill(os.getpid(), signal.SIGUSR1)
-        signal.signal(signal.SIGCHLD, lambda *_: heard.append("child")); pid = os.fork() or os._exit(0); os.waitpid(pid, 0)
+        signal.signal(signal.SIGCHLD, lambda *_: heard.append("child"))
+        pid = os.fork() or os._exit(0); os.waitpid(pid, 0)
         answer(heard == ["alarm", "user", "child"])
     """,
     "time zones and locales": """
@@ -171,7 +178,8 @@ PROGRAMS = {
                == ["sandbox", "sandbox", "/tmp", True, "Linux", True, "/workspace"])
     """,
     "its own executable": """
-        answer(open("/proc/self/exe", "rb").read(4) == b"\\x7fELF" and subprocess.run(["/proc/self/exe", "-c", ""]).returncode == 0)
+        ran = subprocess.run(["/proc/self/exe", "-c", ""])
+        answer(open("/proc/self/exe", "rb").read(4) == b"\\x7fELF" and ran.returncode == 0)
     """,
 }  # fmt: skip
 
@@ -213,7 +221,8 @@ def test_numpys_old_generator_differs_from_run_to_run(boxes: Sandboxes):
 def test_variables_of_the_request_reach_the_program_and_its_children_only(boxes: Sandboxes):
     # A library to preload and an option of Python count for what the program starts, as in a shell.
     source = """
-        started = subprocess.run([sys.executable, "-c", "import sys; print(sys.flags.optimize)"], capture_output=True, text=True)
+        command = [sys.executable, "-c", "import sys; print(sys.flags.optimize)"]
+        started = subprocess.run(command, capture_output=True, text=True)
         answer([os.environ["LD_PRELOAD"], sys.flags.optimize, started.stdout])
     """
     answer = answer_of(boxes, source, env={"LD_PRELOAD": "/workspace/absent.so", "PYTHONOPTIMIZE": "2"})

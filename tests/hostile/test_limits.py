@@ -52,7 +52,10 @@ def test_a_limit_that_ends_the_run_leaves_what_was_made_so_far(boxes: Sandboxes,
 
 
 MEETS = {
-    "disk": ("open('big', 'wb').write(bytes(2 << 20)); open('more', 'wb').write(bytes(2 << 20)); open('too', 'wb').write(bytes(1 << 20))", "Errno 28"),
+    "disk": (
+        "for name in ('big', 'bigger', 'too big', 'more'): open(name, 'wb', 0).write(bytes(2 << 20))",
+        "Errno 28",
+    ),
     "inodes": ("for number in range(1000): os.mkdir(str(number))", "Errno 28"),
     "open_files": ("kept = [open('/dev/null') for _ in range(100)]", "Errno 24"),
     "file_size": ("open('big', 'wb').write(bytes(3 << 20))", "Errno 27"),
@@ -74,7 +77,7 @@ def test_a_limit_that_the_program_meets_as_an_error_is_named(boxes: Sandboxes, l
 @pytest.mark.parametrize("limit", ["disk", "inodes"])
 def test_other_places_to_write_are_bounded_too(boxes: Sandboxes, place: str, size: int, limit: str):
     fill = {
-        "disk": f"open(sys.argv[1] + '/big', 'wb', 0).write(bytes({size})); open(sys.argv[1] + '/more', 'wb', 0).write(b'x')",
+        "disk": f"for name in ('big', 'more'): open(f'{{sys.argv[1]}}/{{name}}', 'wb', 0).write(bytes({size}))",
         "inodes": "for number in range(1000): open(f'{sys.argv[1]}/{number}', 'w')",
     }
     result = run(boxes, SO_FAR + fill[limit], place)

@@ -11,7 +11,7 @@ import pytest
 
 from broker import backends, settings
 from broker.setting_values import SettingsError
-from pool.local import LocalBackend, Protection, probe
+from pool.local import LocalBackend, Protection, probe, protections
 from pool.local import opening as local_opening
 from sandbox_runtime import lockdown
 from tests import source_tree as tree
@@ -69,20 +69,17 @@ def backend_of(environ: dict[str, str]) -> LocalBackend:
 
 @pytest.mark.parametrize("accepted", ["true", "false"])
 def test_where_nothing_is_missing_the_switch_changes_nothing(monkeypatch: pytest.MonkeyPatch, accepted: str):
-    monkeypatch.setattr(local_opening.probe, "probe", whole)
+    monkeypatch.setattr("pool.local.opening.probe.probe", whole)
     assert backend_of({"BROKER_ALLOW_NO_ISOLATION": accepted})._plan.left_out == ()
 
 
-NEEDED = [each.name for each in probe() if each.needed]
-
-
-@pytest.mark.parametrize("name", NEEDED)
+@pytest.mark.parametrize("name", sorted({*protections.NEEDED, *local_opening.DISPENSABLE, "kernel"}))
 def test_what_is_missing_is_refused_unless_an_operator_accepts_that(monkeypatch: pytest.MonkeyPatch, name: str):
     lacking = [
         Protection(name=each.name, present=each.name != name, needed=each.needed, meaning="", remedy="")
         for each in whole()
     ]
-    monkeypatch.setattr(local_opening.probe, "probe", lambda: lacking)
+    monkeypatch.setattr("pool.local.opening.probe.probe", lambda: lacking)
     with pytest.raises(SettingsError, match=name):
         backend_of({})
     step = local_opening.DISPENSABLE.get(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from pool import Outcome, Program
+from pool import LocalProtocolError, Outcome, Program
 from tests.hostile.attack import answer_of, program, run
 from tests.sandboxes import Gathering, Result, Sandboxes
 
@@ -62,7 +62,21 @@ def test_what_is_no_file_neither_blocks_nor_comes_back(boxes: Sandboxes):
 
 
 def test_names_stay_names(boxes: Sandboxes):
-    names = ["-rf", "a\nb", ".hidden", "...", " ", "a\\b", "C:x", "\u202egnp", "\x01\x7f", "报告.csv", "%2e%2e", "~", "x" * 255]
+    names = [
+        "-rf",
+        "a\nb",
+        ".hidden",
+        "...",
+        " ",
+        "a\\b",
+        "C:x",
+        "\u202egnp",
+        "\x01\x7f",
+        "报告.csv",
+        "%2e%2e",
+        "~",
+        "x" * 255,
+    ]
     result = run(boxes, f"for name in {names!r}: open(name, 'w').write(name)")
     assert result.files == {name: name.encode() for name in names}
 
@@ -90,7 +104,10 @@ def test_a_closed_folder_is_reported(boxes: Sandboxes, mode: int):
         os.chmod("folder", {mode})
     """
     result = run(boxes, source)
-    assert (result.exit_code, result.files) == (0, {"open": b"y"} | ({"folder/file": b"x"} if mode & 0o500 == 0o500 else {}))
+    assert (result.exit_code, result.files) == (
+        0,
+        {"open": b"y"} | ({"folder/file": b"x"} if mode & 0o500 == 0o500 else {}),
+    )
     assert set(skipped(result).values()) == {"unreadable"}
 
 
@@ -134,7 +151,10 @@ def test_the_longest_names_fit_into_the_answer(boxes: Sandboxes):
         ("os.remove('__main__.py')", {}),
         ("open('__main__.py', 'w').write('other')", {}),
         ("os.remove('__main__.py'); os.symlink('/etc/passwd', '__main__.py')", {}),
-        ("os.remove('__main__.py'); os.mkdir('__main__.py'); open('__main__.py/in', 'w').write('x')", {"__main__.py/in": b"x"}),
+        (
+            "os.remove('__main__.py'); os.mkdir('__main__.py'); open('__main__.py/in', 'w').write('x')",
+            {"__main__.py/in": b"x"},
+        ),
         ("os.remove('__main__.py'); socket.socket(socket.AF_UNIX).bind('__main__.py')", {}),
         ("os.rename('__main__.py', 'moved'); open('moved', 'w').write('x')", {"moved": b"x"}),
         ("os.mkdir('sub'); open('sub/__main__.py', 'w').write('x')", {"sub/__main__.py": b"x"}),
@@ -147,7 +167,8 @@ def test_whatever_becomes_of_the_program_itself(boxes: Sandboxes, code: str, fil
 
 
 def test_changed_inputs_come_back_and_others_do_not(boxes: Sandboxes):
-    inputs = {name: b"0123456789" for name in ("same", "touched", "rewritten", "mapped", "grown", "gone", "link", "sub/same")}
+    names = ("same", "touched", "rewritten", "mapped", "grown", "gone", "link", "sub/same")
+    inputs = dict.fromkeys(names, b"0123456789")
     source = """
         os.utime("touched")
         open("rewritten", "wb").write(b"0123456789")
@@ -168,6 +189,13 @@ def test_inputs_may_lie_in_a_thousand_folders(boxes: Sandboxes):
     assert (result.stdout, result.exit_code, result.files) == ("deep\n", 0, {})
 
 
+def test_a_path_that_the_kernel_cannot_take_is_refused_before_it_is_sent(boxes: Sandboxes):
+    longest = ("d" * 99 + "/") * 40 + "f" * 84
+    assert boxes.run("", files={longest: b"x"}).exit_code == 0
+    with pytest.raises(LocalProtocolError):
+        boxes.run("", files={longest + "f": b"x"})
+
+
 def test_a_file_with_many_names_comes_back_once(boxes: Sandboxes):
     result = run(boxes, "open('a', 'w').write('x'); os.link('a', 'b'); os.mkdir('sub'); os.link('a', 'sub/c')")
     assert result.files == {"a": b"x"}
@@ -175,7 +203,9 @@ def test_a_file_with_many_names_comes_back_once(boxes: Sandboxes):
 
 
 def test_a_deleted_file_that_is_still_open_does_not_come_back(boxes: Sandboxes):
-    result = run(boxes, "kept = open('file', 'wb'); kept.write(b'x' * 1000); kept.flush(); os.remove('file'); os._exit(0)")
+    result = run(
+        boxes, "kept = open('file', 'wb'); kept.write(b'x' * 1000); kept.flush(); os.remove('file'); os._exit(0)"
+    )
     assert (result.exit_code, result.files) == (0, {})
 
 
@@ -206,7 +236,7 @@ def test_nothing_is_swapped_while_it_is_collected(boxes: Sandboxes):
     """
     for when in ("at once", "later") * 10:
         result = run(boxes, source, when)
-        assert set(result.files.values()) <= {b"mine"}
+        assert set(result.files.values()) <= {b"mine", b""}
 
 
 def test_the_time_for_collecting_is_bounded(boxes: Sandboxes):

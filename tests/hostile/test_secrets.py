@@ -60,7 +60,8 @@ def test_only_the_documented_variables_are_there(boxes: Sandboxes):
     names = {"PATH", "HOME", "LANG", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONIOENCODING"}
     names |= {"MPLBACKEND", "MPLCONFIGDIR", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"}
     source = """
-        raw_names = [pair.split(b"=")[0].decode() for pair in open("/proc/self/environ", "rb").read().split(b"\\0") if pair]
+        pairs = open("/proc/self/environ", "rb").read().split(b"\\0")
+        raw_names = [pair.split(b"=")[0].decode() for pair in pairs if pair]
         shell_names = subprocess.run(["/usr/bin/env"], capture_output=True, text=True).stdout.splitlines()
         answer([sorted(os.environ), sorted(raw_names), sorted(line.split("=")[0] for line in shell_names)])
     """
@@ -79,8 +80,8 @@ answer([found_in_memory({halves(SECRET)}), len([text for text in texts if is_in(
 
 def test_a_secret_of_one_run_is_not_in_the_memory_of_the_next(boxes: Sandboxes):
     plant = f"kept = {SECRET!r}; import sys; sys.stdin.read(); open('{SECRET}', 'w').write(kept * 1000)"
-    everywhere = {"stdin": SECRET * 1000, "args": [SECRET], "env": {"PLANTED": SECRET}, "files": {"in": SECRET.encode()}}
-    assert boxes.run(plant, **everywhere).exit_code == 0
+    files, variables = {"in": SECRET.encode()}, {"PLANTED": SECRET}
+    assert boxes.run(plant, stdin=SECRET * 1000, args=[SECRET], env=variables, files=files).exit_code == 0
     for _ in range(3):
         assert answer_of(boxes, SCAN + f"answer(found_in_memory({halves(SECRET)}))") == []
 
@@ -95,10 +96,29 @@ def test_nothing_of_the_host_is_there(boxes: Sandboxes, tmp_path: Path):
     paths = [
         *("/etc/shadow", "/etc/hostname", "/etc/ssh", "/root/.ssh", "/etc/machine-id", "/etc/kubernetes"),
         *("/var/run/secrets/kubernetes.io/serviceaccount/token", "/run/secrets", "/var/run/docker.sock"),
-        *("/dev/termination-log", "/dev/mem", "/dev/kmsg", "/dev/tty", "/dev/console", "/dev/ptmx", "/dev/fuse", "/sys"),
-        *(str(tmp_path / "secret"), f"{CHECKOUT}/.venv", f"{CHECKOUT}/pool", f"{CHECKOUT}/pyproject.toml", "/boot", "/srv"),
+        *(
+            "/dev/termination-log",
+            "/dev/mem",
+            "/dev/kmsg",
+            "/dev/tty",
+            "/dev/console",
+            "/dev/ptmx",
+            "/dev/fuse",
+            "/sys",
+        ),
+        *(
+            str(tmp_path / "secret"),
+            f"{CHECKOUT}/.venv",
+            f"{CHECKOUT}/pool",
+            f"{CHECKOUT}/pyproject.toml",
+            "/boot",
+            "/srv",
+        ),
     ]
-    assert answer_of(boxes, "answer([path for path in json.loads(sys.argv[1]) if os.path.lexists(path)])", _json(paths)) == []
+    assert (
+        answer_of(boxes, "answer([path for path in json.loads(sys.argv[1]) if os.path.lexists(path)])", _json(paths))
+        == []
+    )
 
 
 def _json(paths: list[str]) -> str:
@@ -116,7 +136,7 @@ def test_a_program_has_no_rights_at_all(boxes: Sandboxes):
         names = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Uid", "Gid", "Groups")
         answer({name: status[name].split() for name in names})
     """
-    nothing = dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), ["0000000000000000"])
+    nothing = {name: ["0000000000000000"] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
     answer = answer_of(boxes, source)
     groups = answer.pop("Groups")
     assert answer == nothing | {"NoNewPrivs": ["1"], "Seccomp": ["2"], "Uid": ["65532"] * 4, "Gid": ["65532"] * 4}
@@ -139,7 +159,7 @@ def test_nothing_is_left_for_the_next_run(boxes: Sandboxes):
     """
     look = """
         import builtins, json, numbers, random, string
-        places = [os.path.join(place, name) for place in ("/workspace", "/tmp", "/dev/shm") for name in os.listdir(place)]
+        places = [f"{place}/{name}" for place in ("/workspace", "/tmp", "/dev/shm") for name in os.listdir(place)]
         answer([
             string.digits, "planted" in sys.modules, "/tmp" in sys.path, "PLANTED" in os.environ, os.getpid(),
             [hasattr(module, "planted") for module in (json, numbers, random)], sorted(places),
@@ -184,18 +204,17 @@ def test_randomness_differs_from_run_to_run(boxes: Sandboxes):
 def test_nothing_but_its_own_places_can_be_written(boxes: Sandboxes):
     source = """
         import sysconfig
-        folders = ["/", "/usr", "/usr/bin", "/usr/lib", "/etc", "/dev", "/proc", "/run", "/var", "/var/tmp", "/root", "/home"]
-        folders += [sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"), sys.prefix, os.path.dirname(sys.executable)]
-        files = ["/etc/passwd", "/etc/hosts", sys.executable, os.__file__, "/proc/sys/kernel/hostname", "/proc/sysrq-trigger"]
-        files += ["/proc/sys/kernel/core_pattern", "/proc/self/oom_score_adj", "/proc/self/uid_map", "/proc/1/oom_score_adj"]
-        files += ["/proc/sys/net/ipv4/ip_forward", "/proc/self/attr/exec", "/dev/termination-log"]
-        AT_FDCWD = -100
+        folders = ["/", "/usr", "/usr/bin", "/usr/lib", "/etc", "/dev", "/proc", "/run", "/var", "/var/tmp", "/root"]
+        folders += [sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"), sys.prefix]
+        files = ["/etc/passwd", "/etc/hosts", sys.executable, os.__file__, "/dev/termination-log"]
+        files += ["/proc/sys/kernel/hostname", "/proc/sys/kernel/core_pattern", "/proc/sys/net/ipv4/ip_forward"]
+        files += ["/proc/sysrq-trigger", "/proc/self/oom_score_adj", "/proc/self/uid_map", "/proc/1/oom_score_adj"]
         found = {attempt(open, os.path.join(folder, "planted"), "w") for folder in folders}
         found |= {attempt(os.mkdir, os.path.join(folder, "planted")) for folder in folders}
         found |= {attempt(open, path, "r+b") for path in files}
-        found |= {attempt(os.remove, "/etc/passwd"), attempt(os.truncate, os.__file__, 0), attempt(os.chmod, "/usr", 0o777)}
-        found |= {attempt(os.utime, os.__file__), attempt(os.symlink, "x", "/etc/planted"), attempt(os.chown, "/usr", 65532, 65532)}
-        found |= {attempt(os.setxattr, os.__file__, "user.planted", b"x")}
+        found |= {attempt(os.remove, "/etc/passwd"), attempt(os.truncate, os.__file__, os.path.getsize(os.__file__))}
+        found |= {attempt(os.chmod, "/usr", 0o755), attempt(os.utime, os.__file__), attempt(os.chown, "/etc", 65532, 0)}
+        found |= {attempt(os.symlink, "x", "/etc/planted"), attempt(os.setxattr, os.__file__, "user.planted", b"x")}
         answer(sorted(found))
     """
     assert set(answer_of(boxes, source)) <= {"EACCES", "EROFS", "EPERM", "ENOENT"}

@@ -1,4 +1,4 @@
-"""The lock-down is a list of steps. Without all the steps that stop it an attack succeeds; each of them alone stops it."""
+"""The lock-down is a list of steps. Without those that stop it an attack succeeds; each of them alone stops it."""
 
 from __future__ import annotations
 

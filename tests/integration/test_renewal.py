@@ -9,7 +9,7 @@ import msgspec
 
 from pool import PoolSettings
 from pool.local.policy import UpkeepPolicy
-from tests.integration.test_launcher_lost import printed_by
+from tests.integration.test_launcher_lost import of_generation, printed_by
 from tests.local_backends import (
     eventually,
     keepers,
@@ -79,7 +79,7 @@ async def test_each_generation_has_its_own_hash_seed():
     async with local_backend(changed={"policy": AFTER_TWO}) as backend:
         hashes = []
         for number in range(4):
-            await eventually(lambda number=number: backend.generation() == 1 + number // 2)
+            await of_generation(backend, 1 + number // 2)
             async with sandbox_of(backend, f"sandbox-{number}") as sandbox:
                 hashes.append(await output_of(sandbox, HASH))
     assert hashes[0] == hashes[1] != hashes[2] == hashes[3]

@@ -18,7 +18,8 @@ def small(start: int = 0) -> HostIds:
 @given(start=st.integers(0, COUNT - 1), takes=st.lists(st.integers(-1, COUNT), max_size=60))
 def test_an_id_is_never_out_twice(start: int, takes: list[int]):
     # -1 takes one; n gives back the n-th that is out, if there is one.
-    ids, out = small(start), []
+    ids = small(start)
+    out: list[int] = []
     for step in takes:
         if step >= 0:
             if step < len(out):

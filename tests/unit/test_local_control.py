@@ -61,6 +61,10 @@ async def connected() -> AsyncIterator[tuple[Control, Other]]:
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
+def done(count: int) -> list[dict[str, object]]:
+    return [{"done": "it"}] * count
+
+
 async def order(control: Control, expected_descriptors: int = 0) -> list[int]:
     return await control.order({"do": "it"}, seconds=2 * SECONDS, expected_descriptors=expected_descriptors)
 
@@ -93,7 +97,7 @@ async def test_orders_at_once_get_their_answers_in_turn():
         for number in range(5):
             tasks.start_soon(ask, number)
         await anyio.lowlevel.checkpoint()
-        other.answer(*[{"done": "it"}] * 5)
+        other.answer(*done(5))
     assert said == [0, 1, 2, 3, 4]
 
 

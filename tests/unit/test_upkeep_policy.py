@@ -42,7 +42,8 @@ def test_more_than_so_many_in_a_window_wait_until_it_has_passed():
 @given(deaths=st.lists(st.floats(0.0, 100.0), max_size=60))
 def test_no_window_ever_sees_more_launchers_than_allowed(deaths: list[float]):
     # Each launcher is started after its pause, and lives for as long as is given.
-    now, starts = 0.0, []
+    now = 0.0
+    starts: list[float] = []
     for life_seconds in deaths:
         now += POLICY.restart_pause_seconds(starts, now)
         starts = [*starts, now]

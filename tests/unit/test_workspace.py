@@ -41,7 +41,7 @@ class Collected:
         self.files: dict[str, bytes] = {}
         for each in self.pieces:
             self.files[each.path] = self.files.get(each.path, b"") + each.data
-        self.skipped: dict[str, str] = dict(map(tuple, found.skipped))
+        self.skipped = {path: reason for path, reason in found.skipped}  # noqa: C416  # pairs, but lists
         self.skipped_count = found.skipped_count
 
 
