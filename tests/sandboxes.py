@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
 import anyio
 import msgspec
@@ -101,13 +102,11 @@ class Sandboxes:
 
 
 def _staged(files: Mapping[str, bytes]) -> list[StagedFile]:
-    def reader(data: bytes) -> AsyncIterator[bytes]:
-        async def pieces() -> AsyncIterator[bytes]:
-            yield data
+    return [StagedFile(path=path, read=partial(_pieces, data)) for path, data in files.items()]
 
-        return pieces()
 
-    return [StagedFile(path=path, read=lambda data=data: reader(data)) for path, data in files.items()]
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 def plan(

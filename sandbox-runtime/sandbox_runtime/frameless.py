@@ -6,16 +6,17 @@ that logs its caller), and what it finds there must be what `python /workspace/_
 
 from __future__ import annotations
 
+import codecs
 import functools
 import io
 import types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable
+    from typing import Any, Callable
 
     Step = Callable[[], object]
-    Call = functools.partial[object]
+    Call = functools.partial[Any]
 
 DONE: Call = functools.partial(bool, True)
 """Ends a list of calls for `calls`."""
@@ -41,7 +42,7 @@ def _both(first: Step, then: Step) -> Step:
     # `close` of a BufferedReader is a try/finally in C: it calls `self.flush()`, puts aside what that raises, calls
     # `raw.close()`, and makes the one exception the context of the other (Modules/_io/bufferedio.c, from 3.9 to 3.13).
     raw = types.SimpleNamespace(closed=False, readable=DONE, close=then)
-    both = type("_Both", (io.BufferedReader,), {"flush": staticmethod(first)})(raw, 1)  # type: ignore[arg-type]
+    both: io.BufferedReader = type("_Both", (io.BufferedReader,), {"flush": staticmethod(first)})(raw, 1)
     _kept.append(both)
     return both.close
 
@@ -54,18 +55,17 @@ class _Net(StopIteration):
     """Raised after a step, to find what that one raised in its context. `next` drops it."""
 
 
-def caught(step: Step, receive: Callable[[BaseException | None], object]) -> Step:
-    """Something that calls a step, and then `receive` with what it raised or None. It raises nothing."""
+def caught(step: Step, receive: Callable[[BaseException | None], object], *between: Step) -> Step:
+    """Something that calls a step, then those between, then `receive` with what the first raised or None."""
     net = _Net()
-
-    def throw() -> None:
-        raise net
 
     def hand_over() -> None:
         error, net.__context__ = net.__context__, None
         receive(error)
 
-    return functools.partial(next, iter(_both(_both(step, throw), hand_over), DONE), None)
+    # `strict_errors` is the C function that raises what it is given.
+    thrown = _both(step, functools.partial(codecs.strict_errors, net))  # type: ignore[arg-type]
+    return functools.partial(next, iter(functools.reduce(_both, [*between, hand_over], thrown), DONE), None)
 
 
 def unraisable(step: Step, blamed: object) -> Step:

@@ -91,7 +91,7 @@ class LastFlush:
     def _flush(self, name: str, stream: object) -> frameless.Step:
         flush = functools.partial(operator.methodcaller("flush"), stream)
         note = functools.partial(self._flushed.append, name)
-        both = functools.partial(collections.deque, map(functools.partial.__call__, [flush, note]), 0)
+        both: frameless.Call = functools.partial(collections.deque, map(functools.partial.__call__, [flush, note]), 0)
         return frameless.unraisable(both, stream) if name == "stdout" else frameless.caught(both, _drop)
 
     def failed(self) -> bool:

@@ -16,7 +16,7 @@ from sandbox_runtime import ending, frameless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable
+    from typing import Any, Callable
 
 WORKSPACE = "/workspace"
 PATH = WORKSPACE + "/__main__.py"
@@ -41,7 +41,7 @@ def compiled(source: bytes, echo: bool) -> list[types.CodeType]:
 
     if not echo:
         return [compile(source, PATH, "exec", dont_inherit=True)]
-    tree = compile(source, PATH, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+    tree = ast.parse(source, PATH)
     if not (tree.body and isinstance(tree.body[-1], ast.Expr)):
         return [compile(tree, PATH, "exec", dont_inherit=True)]
     last = ast.Interactive([tree.body.pop()])
@@ -53,9 +53,8 @@ def compiled(source: bytes, echo: bool) -> list[types.CodeType]:
 def _future_flags() -> int:
     import __future__
 
-    return functools.reduce(
-        int.__or__, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
-    )
+    flags: list[int] = [getattr(__future__, name).compiler_flag for name in __future__.all_feature_names]
+    return functools.reduce(int.__or__, flags)
 
 
 def make_main_module() -> types.ModuleType:
@@ -76,22 +75,19 @@ def make_main_module() -> types.ModuleType:
 
 def open_standard_streams() -> None:
     """stdin, stdout and stderr as `PYTHONUNBUFFERED=1 PYTHONIOENCODING=utf-8` makes them (Python/pylifecycle.c)."""
-    sys.stdin = sys.__stdin__ = io.TextIOWrapper(
-        open(0, "rb", closefd=False), "utf-8", "strict", "\n", write_through=True
-    )
-    sys.stdout = sys.__stdout__ = _unbuffered(1, "strict")
-    sys.stderr = sys.__stderr__ = _unbuffered(2, "backslashreplace")
-    for stream, name in ((sys.stdin, "<stdin>"), (sys.stdout, "<stdout>"), (sys.stderr, "<stderr>")):
-        raw = stream.buffer.raw if stream is sys.stdin else stream.buffer
-        raw.name = name
-    sys.stdin.mode = "r"
+    reader = open(0, "rb", closefd=False)  # noqa: SIM115
+    stdin = io.TextIOWrapper(reader, "utf-8", "strict", newline="\n", write_through=True)
+    _install("stdin", stdin, reader.raw, "r")
+    for name, descriptor, errors in (("stdout", 1, "strict"), ("stderr", 2, "backslashreplace")):
+        raw = open(descriptor, "wb", 0, closefd=False)  # noqa: SIM115
+        _install(name, io.TextIOWrapper(raw, "utf-8", errors, newline="\n", write_through=True), raw, "w")
 
 
-def _unbuffered(descriptor: int, errors: str) -> io.TextIOWrapper:
-    raw = open(descriptor, "wb", 0, closefd=False)
-    stream = io.TextIOWrapper(raw, "utf-8", errors, newline="\n", write_through=True)
-    stream.mode = "w"
-    return stream
+def _install(name: str, stream: io.TextIOWrapper, raw: Any, mode: str) -> None:
+    raw.name = f"<{name}>"
+    stream.mode = mode  # type: ignore[misc]  # it can be set, and is so by the interpreter
+    setattr(sys, name, stream)
+    setattr(sys, f"__{name}__", stream)
 
 
 # --- while it runs --------------------------------------------------------------------------
@@ -104,8 +100,8 @@ def run_when_the_stack_is_empty(program: Program) -> None:
     moment our last frame has gone.
     """
     namespace = make_main_module().__dict__
-    calls = [functools.partial(setattr, sys, "stderr", sys.stderr)]
+    calls: list[frameless.Call] = [functools.partial(setattr, sys, "stderr", sys.stderr)]
     calls += [functools.partial(exec, code, namespace) for code in program.codes]
     calls.append(frameless.DONE)
-    to_its_end = ending.Ending(calls, WORKSPACE + "/", program.report).steps()
-    sys.stderr = types.SimpleNamespace(flush=to_its_end, write=len)  # type: ignore[assignment]
+    run = ending.Ending(namespace, WORKSPACE + "/", program.report).after(calls)
+    sys.stderr = types.SimpleNamespace(flush=run, write=len)

@@ -1,4 +1,4 @@
-"""Makes way for the program's own modules: `import json` must find /workspace/json.py, whatever the zygote has loaded."""
+"""Makes way for the program's own modules: `import json` finds /workspace/json.py, whatever the zygote has loaded."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ class Collection:
             self._skip(name, reason)
         return None if reason else path
 
-    def _objection(self, name: bytes, path: str, entry: os.DirEntry) -> str | None:
+    def _objection(self, name: bytes, path: str, entry: os.DirEntry[bytes]) -> str | None:
         if path.encode() != name:
             return "name_not_utf8"
         try:

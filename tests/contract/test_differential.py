@@ -104,4 +104,3 @@ def test_the_reference_is_a_fresh_interpreter(warm, cold):
     loaded = [boxes.run(code).stdout.strip() for boxes in (warm, cold)]
 
     assert loaded == ["True", "False"]
-

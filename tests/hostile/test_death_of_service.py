@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -97,12 +96,3 @@ def test_any_other_sudden_death_is_as_thorough(service: Service, number: signal.
     service.process.send_signal(number)
     assert until(lambda: not service.alive(), AT_ONCE_SECONDS), service.alive()
     assert until(lambda: not service.left_groups(), GROUPS_SECONDS), service.left_groups()
-
-
-def test_no_folder_of_a_dead_service_is_left_anywhere():
-    folders = [
-        folder
-        for place in ("/tmp", "/dev/shm", "/var/tmp", "/run")
-        for folder in Path(place).glob("code-interpreter-*-*-*")
-    ]
-    assert folders == []

@@ -107,6 +107,11 @@ def test_a_full_pipe_at_the_end_is_read_to_its_last_byte(boxes: Sandboxes):
     assert (len(result.stdout), result.exit_code) == (900_000, 0)
 
 
+def test_output_byte_by_byte_arrives_whole(boxes: Sandboxes):
+    result = run(boxes, "for number in range(100_000): os.write(1 + number % 2, b'%d' % (number % 10))")
+    assert (result.stdout, result.stderr, result.exit_code) == ("02468" * 10_000, "13579" * 10_000, 0)
+
+
 def test_output_after_the_status_breaks_nothing(boxes: Sandboxes):
     # A program that ended honestly may leave a process behind that prints on.
     source = """

@@ -158,6 +158,33 @@ def test_memory_that_processes_share_counts(boxes: Sandboxes):
     assert (result.exit_code, result.outcome.reason) == (137, "oom")
 
 
+HELD_BY_THE_KERNEL = {
+    "files without a name": """
+        for number in range(10):
+            file = os.memfd_create("held")
+            for _ in range(95): os.write(file, bytes(1 << 20))
+    """,
+    "sockets": """
+        def fill():
+            for _ in range(500):
+                for end in socket.socketpair():
+                    end.setblocking(False); kept.append(end)
+                    while attempt(end.send, bytes(65536)) == "done": pass
+            time.sleep(60)
+        kept = []
+        children(20, fill); os.wait()
+    """,
+}
+
+
+@pytest.mark.parametrize("holder", HELD_BY_THE_KERNEL)
+def test_memory_that_the_kernel_holds_for_it_counts_where_a_cgroup_can_be_had(boxes: Sandboxes, holder: str):
+    if "memory cgroup" in boxes.pool.backend.isolation().missing:
+        pytest.skip("this machine gives no memory cgroup")
+    result = run(boxes, HELD_BY_THE_KERNEL[holder], timeout_ms=30_000)
+    assert (result.exit_code, result.outcome.reason) == (137, "oom")
+
+
 def test_its_own_limits_cannot_be_raised(boxes: Sandboxes):
     source = """
         names = ("CORE", "MSGQUEUE", "MEMLOCK", "RTPRIO", "NICE", "NOFILE", "FSIZE", "NPROC", "DATA")
