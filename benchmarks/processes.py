@@ -1,4 +1,4 @@
-"""What a service holds, by /proc: its processes, their memory, CPU time, descriptors, mounts and cgroups.
+"""What a service holds, by /proc: its processes, their memory, descriptors, mounts and cgroups.
 
 Sandboxed processes belong to other uids: all of it can be read by root, or by the user who runs the service.
 """
@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 KIB = 1024
 MIB = 1024 * KIB
 
@@ -37,22 +36,6 @@ def _stat(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return []
-
-
-def cpu_seconds(root: int) -> float:
-    """CPU time of a process, all below it, and all of those that have ended.
-
-    A process that is waited for leaves its time, and that of those it waited for, to whoever waits. Nobody
-    in a sandbox stays behind: its first process gets the times of all when the kernel ends them.
-    """
-    ticks = sum(int(value) for pid in tree(root) for value in _stat(pid)[11:15])
-    return ticks / _TICKS_PER_SECOND
-
-
-def machine_busy_seconds() -> float:
-    """CPU time of everything on the machine, the kernel's own threads too."""
-    user, nice, system, _, _, irq, soft_irq = map(int, Path("/proc/stat").read_text().split(maxsplit=8)[1:8])
-    return (user + nice + system + irq + soft_irq) / _TICKS_PER_SECOND
 
 
 def pss_bytes(pids: list[int]) -> int:

@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,9 +16,10 @@ import msgspec
 
 from benchmarks import processes
 from benchmarks.client import Client, client_of
+from benchmarks.cpu import Meter, meter
 
 ROOT = Path(__file__).resolve().parent.parent
-START_SECONDS = 120.0
+START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.02
 SETTLE_SECONDS = 1.0
@@ -30,10 +31,10 @@ _SERVING = re.compile(rb"Serving http://127\.0\.0\.1:(\d+)")
 class Service:
     """One that runs, and a client of it."""
 
-    def __init__(self, pid: int, client: Client, settings: Mapping[str, str]) -> None:
+    def __init__(self, pid: int, client: Client, meter: Meter) -> None:
         self.pid = pid
         self.client = client
-        self.settings = settings
+        self.meter = meter
 
     async def health(self) -> dict[str, object]:
         body: dict[str, object] = msgspec.json.decode((await self.client.get("/health")).body)
@@ -70,7 +71,7 @@ class Service:
 @asynccontextmanager
 async def service(*, connections: int = 4, **settings: object) -> AsyncIterator[Service]:
     """Start one with these settings and defaults for the others, wait until its pool is full; end it by its pid."""
-    with tempfile.TemporaryDirectory(prefix="code-interpreter-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="code-interpreter-bench-") as folder, meter() as counting:
         given = {name: str(value) for name, value in settings.items()}
         with open(f"{folder}/log", "wb") as log:  # noqa: ASYNC230  # nothing else runs yet
             started = await asyncio.create_subprocess_exec(
@@ -82,10 +83,11 @@ async def service(*, connections: int = 4, **settings: object) -> AsyncIterator[
                 stderr=log,
             )
         try:
+            counting.enter(started.pid)
             port = await _port(started, Path(folder, "log"))
             async with client_of(port, connections=connections) as client:
-                running = Service(started.pid, client, given)
-                await running.full()
+                running = Service(started.pid, client, counting)
+                await _filled(running, Path(folder, "log"))
                 yield running
         finally:
             await _end(started)
@@ -106,6 +108,13 @@ async def _port(started: asyncio.subprocess.Process, log: Path) -> int:
     if found is None:
         raise SystemExit(f"the service did not start: {line.decode()}{_end_of(log)}")
     return int(found[1])
+
+
+async def _filled(running: Service, log: Path) -> None:
+    try:
+        await running.full()
+    except TimeoutError:
+        raise SystemExit(f"the pool did not fill: {_end_of(log)}") from None
 
 
 def _end_of(log: Path) -> str:

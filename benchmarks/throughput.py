@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from benchmarks import load, processes, programs
+from benchmarks import cpu, load, processes, programs
 from benchmarks.rows import Row
 from benchmarks.scale import Scale
 from benchmarks.service import Service, service
@@ -27,22 +27,23 @@ async def sustained(scale: Scale) -> list[Row]:
 
 async def _measured(running: Service, name: str, code: str, seconds: float) -> list[Row]:
     body, end = programs.request(code), time.perf_counter() + seconds
-    began, tree_before, machine_before = time.perf_counter(), *_cpu(running)
+    began, service_before, machine_before = time.perf_counter(), running.meter.seconds(), cpu.machine_seconds()
     samples = await load.in_turn(
         CALLERS, lambda: time.perf_counter() > end, lambda: running.client.execute(body), load.ran_well
     )
     per_second = len(samples) / (time.perf_counter() - began)
     # With what is yet to be cleared away, and the sandboxes that replace the last ones.
     await running.full()
-    tree_after, machine_after = _cpu(running)
-    service_ms = (tree_after - tree_before) * 1000 / len(samples)
-    machine_ms = (machine_after - machine_before) * 1000 / len(samples)
-    details = {"callers": CALLERS, "service_cpu_ms": service_ms, "machine_cpu_ms": machine_ms, **load.figures(samples)}
+    machine_ms = (cpu.machine_seconds() - machine_before) * 1000 / len(samples)
+    service_after = running.meter.seconds()
+    service_ms = machine_ms
+    if service_after is not None and service_before is not None:
+        service_ms = (service_after - service_before) * 1000 / len(samples)
     possible = processes.cores() * 1000 / service_ms
     return [
-        _rate_row(name, per_second, possible, details),
+        _rate_row(name, per_second, possible, {"callers": CALLERS, **load.figures(samples)}),
         Row(what="  CPU-ms a run: service and sandboxes", value=service_ms, unit="ms"),
-        Row(what="  CPU-ms a run: whole machine, client too", value=machine_ms, unit="ms"),
+        Row(what="  CPU-ms a run: whole machine", value=machine_ms, unit="ms"),
         Row(what="  failures", value=sum(load.failures(samples).values()), unit="", bar=0),
     ]
 
@@ -52,7 +53,3 @@ def _rate_row(name: str, per_second: float, possible: float, details: dict[str, 
     aim = AIM_PER_SECOND if name == "print(1)" else None
     what = f"{name}, sandboxes used once, sustained"
     return Row(what=what, value=per_second, unit="/s", bar=bar, aim=aim, more_is_better=True, details=details)
-
-
-def _cpu(running: Service) -> tuple[float, float]:
-    return processes.cpu_seconds(running.pid), processes.machine_busy_seconds()

@@ -36,11 +36,15 @@ class Burial:
     """Modules of one program. No reference of ours may keep alive what is to die."""
 
     def __init__(self, folder: str) -> None:
-        """To be made before the program runs; `folder` is where its own modules come from."""
+        """`folder` is where the program's own modules come from."""
         self._folder = folder
-        self._modules_before = len(sys.modules)
+        self._modules_before = 0
         self._gone: dict[str, None] = {}
         self._loaders: list[weakref.ref[object]] = []
+
+    def begin(self) -> None:
+        """The modules that are there now are not the program's."""
+        self._modules_before = len(sys.modules)
 
     def steps(self) -> tuple[frameless.Step, ...]:
         """For C to call: a `__del__` that warns, or looks at its stack, finds no frame of ours."""

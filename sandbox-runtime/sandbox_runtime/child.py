@@ -80,14 +80,14 @@ class Places:
 def arm_and_wait(order: Order, places: Places, lockdown: Lockdown) -> program.Program | None:
     """Lock this process down, say so, and wait for the request. None when there is none any more."""
     try:
-        _arm(order, places, lockdown)
+        armed = _arm(order, places, lockdown)
     except OSError as error:
         _say(order.control, ARMED + json.dumps({"failed": str(error)}).encode())
         os._exit(CALL_FAILED)
-    return _receive(order, places)
+    return _receive(order, places, armed)
 
 
-def _arm(order: Order, places: Places, lockdown: Lockdown) -> None:
+def _arm(order: Order, places: Places, lockdown: Lockdown) -> program.Program:
     lockdown.step("own_session", os.setsid)
     lockdown.step("control_group", lambda: _enter(order.groups))
     # SECURITY: whatever the zygote had open (its socket to the supervisor first of all) would let a
@@ -101,8 +101,9 @@ def _arm(order: Order, places: Places, lockdown: Lockdown) -> None:
     lockdown.step("environment", lambda: _set_environment(places))
     _forget_the_past()
     _lock(order, places, lockdown)
-    _prepare(places)
+    armed = _prepare(order.control, places)
     _say(order.control, ARMED + json.dumps({"applied": lockdown.applied, "missing": lockdown.missing}).encode())
+    return armed
 
 
 def _lock(order: Order, places: Places, lockdown: Lockdown) -> None:
@@ -194,13 +195,15 @@ def _volunteer_for_the_oom_killer() -> None:
         return
 
 
-def _prepare(places: Places) -> None:
+def _prepare(control: int, places: Places) -> program.Program:
     """Do now, off the clock, what the program's start would do."""
     sys.executable = places.python
     sys.path.insert(0, program.WORKSPACE)
     program.open_standard_streams()
     program.compiled(b"import io\nlen('x')\n1\n", True)
     gc.enable()
+    own = os.getpid()
+    return program.Program(lambda status, hit: _report(own, control, status, hit))
 
 
 def _say(control: int, message: bytes) -> None:
@@ -210,7 +213,7 @@ def _say(control: int, message: bytes) -> None:
         return
 
 
-def _receive(order: Order, places: Places) -> program.Program | None:
+def _receive(order: Order, places: Places, armed: program.Program) -> program.Program | None:
     """Turn this process into the program's. For one that cannot be compiled it becomes the interpreter
     itself, whose SyntaxError is right to the letter."""
     words = descriptors.read_all(order.request)
@@ -224,8 +227,8 @@ def _receive(order: Order, places: Places) -> program.Program | None:
     if places.cold:
         _become_the_interpreter()
     shadows.make_way(program.WORKSPACE, places.bare_modules)
-    own = os.getpid()
-    return program.Program(_compiled(request["echo"]), lambda status, hit: _report(own, order.control, status, hit))
+    armed.load(_compiled(request["echo"]))
+    return armed
 
 
 def _take_variables(variables: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ import atexit
 import ctypes
 import errno
 import functools
+import mmap
 import posix  # and not `os`, whose functions programs replace to shut doors (`os.kill = None`)
 import sys
 import threading
@@ -48,16 +49,20 @@ class Ending:
         self._burial = Burial(folder)
         self._last_flush = last_words.LastFlush()
         self._hook_calls = [frameless.DONE]
-        self._reserve = [bytearray(RESERVE_BYTES)]
+        self._reserve = mmap.mmap(-1, RESERVE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._error: BaseException | None = None
         self._status = 0
         self._interrupted = self._left = False
         self._limits_hit: list[str] = []
 
+    def begin(self) -> None:
+        """To be called just before the program runs."""
+        self._burial.begin()
+
     def after(self, calls: list[frameless.Call]) -> frameless.Step:
         """Something that makes the program's calls and ends the process. For C to call, with an empty stack."""
         return frameless.in_turn(
-            frameless.caught(frameless.calls(calls), self._judge, *_UNTRACED, self._reserve.clear, calls.clear),
+            frameless.caught(frameless.calls(calls), self._judge, *_UNTRACED, self._reserve.close, calls.clear),
             frameless.caught(frameless.calls(self._hook_calls), self._judge_the_hook),
             *(frameless.unraisable(_end_threads, threading), atexit._run_exitfuncs),
             *(self._last_flush.prepare, frameless.calls(self._last_flush.calls), self._judge_the_flush),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import functools
 import io
+import operator
 import types
 
 TYPE_CHECKING = False
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 DONE: Call = functools.partial(bool, True)
 """Ends a list of calls for `calls`."""
-
-_NOT_DONE: Call = functools.partial(bool, False)
 
 
 def calls(listed: list[Call]) -> Step:
@@ -38,17 +37,21 @@ def in_turn(*steps: Step) -> Step:
     return functools.reduce(lambda later, earlier: _both(earlier, later), reversed(steps))
 
 
+class _Both(io.BufferedReader):
+    """Its `close` is a try/finally in C: it calls `self.flush()`, puts aside what that raises, calls `raw.close()`,
+    and makes the one exception the context of the other (Modules/_io/bufferedio.c, the same from 3.9 to 3.13)."""
+
+
+_kept: list[_Both] = []
+"""One that dies would close itself, and do everything again."""
+
+
 def _both(first: Step, then: Step) -> Step:
-    # `close` of a BufferedReader is a try/finally in C: it calls `self.flush()`, puts aside what that raises, calls
-    # `raw.close()`, and makes the one exception the context of the other (Modules/_io/bufferedio.c, from 3.9 to 3.13).
-    raw = types.SimpleNamespace(closed=False, readable=DONE, close=then)
-    both: io.BufferedReader = type("_Both", (io.BufferedReader,), {"flush": staticmethod(first)})(raw, 1)
+    raw: Any = types.SimpleNamespace(closed=False, readable=DONE, close=then)
+    both = _Both(raw, 1)
+    both.flush = first  # type: ignore[assignment]
     _kept.append(both)
     return both.close
-
-
-_kept: list[io.BufferedReader] = []
-"""One that dies would close itself, and do everything again."""
 
 
 class _Net(StopIteration):
@@ -68,12 +71,25 @@ def caught(step: Step, receive: Callable[[BaseException | None], object], *betwe
     return functools.partial(next, iter(functools.reduce(_both, [*between, hand_over], thrown), DONE), None)
 
 
+class _Blaming(functools.partial):  # type: ignore[type-arg]
+    """A call that shows itself as something else."""
+
+    blamed: object
+
+    def __repr__(self) -> str:
+        return repr(self.blamed)
+
+
+class _Dropped(tuple):  # type: ignore[type-arg]
+    """Calls what it holds when it dies; what that raises is reported by the interpreter."""
+
+    __slots__ = ()
+    __del__ = property(operator.itemgetter(0))
+    __bool__ = staticmethod(functools.partial(bool, False))
+
+
 def unraisable(step: Step, blamed: object) -> Step:
     """Something that calls a step whose exception is only reported: "Exception ignored in: <blamed>"."""
-
-    class Blaming(functools.partial):  # type: ignore[type-arg]
-        def __repr__(self) -> str:
-            return repr(blamed)
-
-    # A class: called, it makes an object that is dropped at once, and the interpreter reports what `__del__` raises.
-    return type("_Dropped", (), {"__del__": staticmethod(Blaming(step)), "__bool__": staticmethod(_NOT_DONE)})
+    call = _Blaming(step)
+    call.blamed = blamed
+    return functools.partial(_Dropped, [call])  # what it makes is dropped at once

@@ -23,13 +23,24 @@ PATH = WORKSPACE + "/__main__.py"
 
 
 class Program:
-    """A compiled program, and whom to tell its exit status and the limits that it met."""
+    """A program. What needs no request is made first, off the clock; then it is given its code."""
 
-    __slots__ = ("codes", "report")
+    __slots__ = ("_calls", "_ending", "_namespace", "run")
 
-    def __init__(self, codes: list[types.CodeType], report: Callable[[int, list[str]], None]) -> None:
-        self.codes = codes
-        self.report = report
+    def __init__(self, report: Callable[[int, list[str]], None]) -> None:
+        """`report` is told the exit status and the limits that were met."""
+        self._namespace = make_main_module().__dict__
+        self._ending = ending.Ending(self._namespace, WORKSPACE + "/", report)
+        self._calls: list[frameless.Call] = []
+        self.run = self._ending.after(self._calls)
+        """Runs it, and ends the process. For C to call."""
+
+    def load(self, codes: list[types.CodeType]) -> None:
+        """Take the code that `compiled` made."""
+        self._ending.begin()
+        self._calls.append(functools.partial(setattr, sys, "stderr", sys.stderr))
+        self._calls += [functools.partial(exec, code, self._namespace) for code in codes]
+        self._calls.append(frameless.DONE)
 
 
 # --- before it runs -------------------------------------------------------------------------
@@ -94,14 +105,9 @@ def _install(name: str, stream: io.TextIOWrapper, raw: Any, mode: str) -> None:
 
 
 def run_when_the_stack_is_empty(program: Program) -> None:
-    """Arrange for `program` to run when the calling script has ended. Nothing of ours runs after that but its ending.
+    """Arrange for `program` to run when the calling script has ended.
 
     After a script the interpreter calls `sys.stderr.flush()` from C (`flush_io`, Python/pythonrun.c): at that
     moment our last frame has gone.
     """
-    namespace = make_main_module().__dict__
-    calls: list[frameless.Call] = [functools.partial(setattr, sys, "stderr", sys.stderr)]
-    calls += [functools.partial(exec, code, namespace) for code in program.codes]
-    calls.append(frameless.DONE)
-    run = ending.Ending(namespace, WORKSPACE + "/", program.report).after(calls)
-    sys.stderr = types.SimpleNamespace(flush=run, write=len)
+    sys.stderr = types.SimpleNamespace(flush=program.run, write=len)

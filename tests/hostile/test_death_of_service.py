@@ -16,10 +16,12 @@ from tests.hostile.aftermath import Process, descendants, mounts, opened, proces
 from tests.hostile.dying_service import PROGRAMS
 from tests.sandboxes import CHECKOUT
 
-AT_ONCE_SECONDS = 2.0
-"""The kernel does it in milliseconds; the rest is for a machine with other things to do."""
+AT_ONCE_SECONDS = 5.0
+"""It takes 40 ms, and 250 ms with a fork bomb among the programs. The rest is for a machine with other things to do:
+processes that die share the small weight that programs have beside all others."""
 
 GROUPS_SECONDS = 2.0
+"""After the last process."""
 
 
 class Service:
@@ -66,7 +68,7 @@ def test_after_sigkill_nothing_is_left(service: Service):
     service.process.kill()
     assert until(lambda: not service.alive(), AT_ONCE_SECONDS), service.alive()
     print(f"processes gone after {time.monotonic() - began:.3f} s")
-    assert until(lambda: not service.left_groups(), began + GROUPS_SECONDS - time.monotonic()), service.left_groups()
+    assert until(lambda: not service.left_groups(), GROUPS_SECONDS), service.left_groups()
     print(f"cgroups gone after {time.monotonic() - began:.3f} s")
     assert mounts() == before
 
@@ -82,7 +84,7 @@ def test_the_next_start_removes_what_a_killed_keeper_left(service: Service):
     # Stopped, the service cannot put a new launcher in the dead one's place.
     service.process.send_signal(signal.SIGSTOP)
     os.kill(service.keeper.pid, signal.SIGKILL)
-    assert until(lambda: all(each.pid == service.keeper.pid for each in service.alive()), AT_ONCE_SECONDS)
+    assert until(lambda: all(each.pid == service.keeper.pid for each in service.alive()), 6 * AT_ONCE_SECONDS)
     service.process.kill()
     service.process.wait()
     assert service.left_groups() == service.groups

@@ -32,6 +32,17 @@ async def by_its_scope(backend: LocalBackend, suspensions: Suspensions) -> Sandb
     return None
 
 
+async def test_cancelled_by_its_scope_it_comes_to_its_end_first():
+    # Given up half-way, nobody would know when the zygote is gone whose uid and cgroup the next sandbox gets.
+    async with local_backend() as backend:
+        for strike_at in (1, 2):
+            suspensions = Suspensions(strike_at)
+            made = await by_its_scope(backend, suspensions)
+            assert suspensions.has_struck
+            assert made is not None
+            await made.destroy()
+
+
 async def by_its_task(backend: LocalBackend, suspensions: Suspensions) -> Sandbox | None:
     """As nobody should: past every shield."""
 

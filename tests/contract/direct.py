@@ -1,0 +1,25 @@
+"""Runs one program by `sandbox_runtime.program` as an armed child does, without a sandbox: `direct.py RUNTIME PROGRAM [ARGS…]`.
+
+Any Python from 3.9 on runs this file.
+"""
+
+import os
+import sys
+
+runtime, path = sys.argv[1:3]
+sys.path[0] = runtime
+
+from sandbox_runtime import program  # noqa: E402
+
+program.PATH, program.WORKSPACE = path, os.path.dirname(path)
+sys.path[0] = program.WORKSPACE
+sys.argv[:] = sys.argv[2:]
+with open(path, "rb") as file:
+    source = file.read()
+program.open_standard_streams()
+to_run = program.Program(lambda status, limits: None)
+to_run.load(program.compiled(source, echo=False))
+for name in [name for name in sys.modules if name.startswith("sandbox_runtime")]:
+    del sys.modules[name]
+program.run_when_the_stack_is_empty(to_run)
+del to_run
