@@ -39,9 +39,15 @@ DECODE_BYTES = 16 * 1024
 """So much is decoded before others get a turn: some 150 of the smallest frames, about 3 ms. Smaller takes more
 turns of the loop for a big file; larger lets a program that prints byte by byte hold up everybody else."""
 
-OUTCOME_GRACE_SECONDS = 0.5
-"""What is kept of a run's time for its last frames to arrive, after collection had to end. Smaller risks a
-finished run for a slow network; larger takes time away from staging and collection."""
+OUTCOME_GRACE_SECONDS = 1.0
+"""What is kept of a run's time for its end to be carried out and for its last frames to arrive, however long
+collection takes. Smaller loses finished runs where the machine is busy or the network slow for a moment; larger
+takes time away from staging and collection."""
+
+SINK_SECONDS = 30.0
+"""So much of the time that a sink takes is added to a run's deadline, in all. Smaller cuts off honest clients on
+slow lines, and files on their way to a slow store; larger lets a client that reads a byte now and then hold one
+of `max_in_flight` for longer. As long as the broker waits for a client that takes nothing at all."""
 
 
 class Conversation:
@@ -79,7 +85,7 @@ class Conversation:
         """Run one program, passing on what it makes as it comes.
 
         `deadline` is for all of it; what is left beside `timeout_ms` is for staging and collection. Time
-        that the sink takes is added, for it is not the sandbox's.
+        that the sink takes is added, for it is not the sandbox's, up to `SINK_SECONDS`.
         """
         run = uuid.uuid4().hex
         began = time.perf_counter()
@@ -125,12 +131,18 @@ class Conversation:
     # --- hearing ---
 
     async def _listen(self, transcript: Transcript, sink: Sink, deadline: float) -> wire.Outcome:
+        with anyio.CancelScope(deadline=deadline + SINK_SECONDS):
+            return await self._hear_out(transcript, sink, deadline)
+        raise SandboxLost(f"what it made was taken too slowly: {SINK_SECONDS:.0f} s have been added to its time")
+
+    async def _hear_out(self, transcript: Transcript, sink: Sink, deadline: float) -> wire.Outcome:
+        latest = deadline + SINK_SECONDS
         while transcript.end is None:
             run, message = await self._next(deadline, "an outcome")
             transcript.hear(run, message)
             asked = anyio.current_time()
             await _pass_on(message, sink)
-            deadline += anyio.current_time() - asked
+            deadline = min(latest, deadline + anyio.current_time() - asked)
         self._expect_silence()
         if isinstance(transcript.end, wire.Refused):
             raise InputsRefused(transcript.end.path, transcript.end.resource)

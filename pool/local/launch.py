@@ -60,6 +60,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
             "group_parents": self.group_parents,
             "science_command": [self.environment.python, _START, "science", _RUNTIME, *words],
             "science_environment": variables,
+            "trees": self.environment.trees,
         }
 
 

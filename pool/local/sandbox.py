@@ -9,62 +9,88 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
-import anyio
-
 from pool.errors import SandboxLost
 
 READ_BYTES = 256 * 1024
 
 
 class SocketChannel:
-    """One end of a stream socket pair; the supervisor has the other."""
+    """One end of a stream socket pair; the supervisor has the other.
+
+    Not by `loop.sock_recv`, nor by `anyio.wait_readable`: when a socket is closed under them, the one never wakes
+    its waiter, and both may later take the reader away from whoever has the same descriptor by then.
+    """
 
     def __init__(self, ours: socket.socket) -> None:
         ours.setblocking(False)
         self._socket = ours
+        self._loop = asyncio.get_running_loop()
+        self._waiters: set[asyncio.Future[None]] = set()
 
     async def receive(self) -> bytes:
         try:
-            data = await self._receive()
+            data = await self._received()
         except OSError as error:
-            raise SandboxLost(f"the sandbox's channel failed: {error.strerror}") from error
-        except anyio.ClosedResourceError as error:
-            raise SandboxLost("the sandbox was ended") from error
+            raise self._lost(error) from error
         if not data:
             raise SandboxLost("the sandbox's channel has ended")
         return data
 
     async def send(self, data: bytes) -> None:
+        left = memoryview(data)
         try:
-            await self._send(data)
+            while left:
+                left = left[await self._sent(left) :]
         except OSError as error:
-            raise SandboxLost(f"the sandbox's channel failed: {error.strerror}") from error
-        except anyio.ClosedResourceError as error:
-            raise SandboxLost("the sandbox was ended") from error
+            raise self._lost(error) from error
 
-    # Not `loop.sock_recv`: when the socket is closed while that waits, nobody is woken, and its clean-up later
-    # takes the loop's reader away from whoever has the same descriptor by then.
-
-    async def _receive(self) -> bytes:
+    async def _received(self) -> bytes:
         while True:
             try:
                 return self._socket.recv(READ_BYTES)
             except BlockingIOError:
-                await anyio.wait_readable(self._socket)
+                await self._wait(self._loop.add_reader, self._loop.remove_reader)
 
-    async def _send(self, data: bytes) -> None:
-        left = memoryview(data)
-        while left:
+    async def _sent(self, data: memoryview) -> int:
+        while True:
             try:
-                left = left[self._socket.send(left) :]
+                return self._socket.send(data)
             except BlockingIOError:
-                await anyio.wait_writable(self._socket)
+                await self._wait(self._loop.add_writer, self._loop.remove_writer)
+
+    async def _wait(self, add: Callable[..., object], remove: Callable[[socket.socket], object]) -> None:
+        ready = self._loop.create_future()
+        self._waiters.add(ready)
+        add(self._socket, _wake, ready)
+        try:
+            await ready
+        finally:
+            self._waiters.discard(ready)
+            if not self._is_closed():
+                remove(self._socket)
+
+    def _is_closed(self) -> bool:
+        return self._socket.fileno() < 0
+
+    def _lost(self, error: OSError) -> SandboxLost:
+        if self._is_closed():
+            return SandboxLost("the sandbox was ended")
+        return SandboxLost(f"the sandbox's channel failed: {error.strerror}")
 
     def close(self) -> None:
         """Whoever waits for it gets `SandboxLost`."""
-        if self._socket.fileno() >= 0:
-            anyio.notify_closing(self._socket)
-            self._socket.close()
+        if self._is_closed():
+            return
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._socket.close()
+        for waiter in self._waiters:
+            _wake(waiter)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class LocalSandbox:

@@ -9,6 +9,7 @@ While there is none, whoever wants a sandbox is told why: the pool then holds, a
 
 from __future__ import annotations
 
+import logging
 from typing import NoReturn
 
 import anyio
@@ -16,6 +17,8 @@ import anyio
 from pool.errors import SandboxStartFailed
 from pool.local.launch import Launcher, LaunchPlan
 from pool.local.policy import UpkeepPolicy
+
+_log = logging.getLogger(__name__)
 
 
 class Upkeep:
@@ -93,7 +96,8 @@ class Upkeep:
         """False when no new template could be made; the old one is still in use then."""
         try:
             await launcher.renew()
-        except (SandboxStartFailed, OSError):
+        except (SandboxStartFailed, OSError) as error:
+            _log.warning("no new template, the old one stays in use: %s", error)
             return False
         self._count_template()
         return True
@@ -103,6 +107,7 @@ class Upkeep:
     async def _replace(self, lost: Launcher) -> None:
         self._launcher = None
         self._why = f"the launcher was lost ({lost.why_lost}); another is being started"
+        _log.error("the launcher was lost with all its sandboxes: %s", lost.why_lost)
         await lost.close(service_goes_on=True)
         while self._launcher is None:
             await anyio.sleep(self._policy.restart_pause_seconds(self._restarts, anyio.current_time()))
@@ -115,3 +120,4 @@ class Upkeep:
             self._launcher = await self._started()
         except SandboxStartFailed as error:
             self._why = f"the launcher was lost ({why_lost}), and another could not be started: {error}"
+            _log.error("another launcher could not be started: %s", error)

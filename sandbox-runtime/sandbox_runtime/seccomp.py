@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
 
-# 32-bit ones end in another value, and so does big-endian aarch64: all of them are killed.
+# 32-bit ones end in another value, and so does big-endian aarch64: all of them are refused.
 AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 LOAD_WORD, JUMP, JUMP_IF_EQUAL, JUMP_IF_AT_LEAST, JUMP_IF_ANY_BIT, RETURN = 0x20, 0x05, 0x15, 0x35, 0x45, 0x06
-ALLOW, KILL_PROCESS, FAIL_WITH = 0x7FFF0000, 0x80000000, 0x00050000
+ALLOW, FAIL_WITH = 0x7FFF0000, 0x00050000
 
 # Offsets in struct seccomp_data; both machines are little-endian, so an argument's low word comes first.
 NUMBER_OFFSET, ARCHITECTURE_OFFSET, ARGUMENTS_OFFSET = 0, 4, 16
@@ -80,7 +80,8 @@ def _prologue(architecture: int) -> list[Instruction]:
         (LOAD_WORD, 0, 0, ARCHITECTURE_OFFSET),
         (JUMP_IF_EQUAL, 1, 0, architecture),
         # SECURITY: int 0x80 and 32-bit programs number the calls differently: every rule would compare the wrong ones.
-        _return(KILL_PROCESS),
+        # Refused and not killed, because each kill is a record in the node's audit log, and a guest can fork in a loop.
+        _return(FAIL_WITH | errno.ENOSYS),
         _LOAD_NUMBER,
         # SECURITY: x32 (bit 30), the x32-only numbers 512-547 that kernels before 5.4 also took without that bit, and
         # calls newer than this list. ENOSYS as on an older kernel: libc and the rest then do without.

@@ -2,8 +2,7 @@
 
 A deny-list, because programs are to find Linux as they know it: a container runtime's own profile lies around it, and
 namespaces, Landlock, rlimits and the lack of every capability lie beside it. What is *not* here, on purpose: file locks
-(SQLite, filelock), sendfile and copy_file_range (shutil), memfd_create, landlock and seccomp themselves, setuid and
-its kin (harmless under no_new_privs), pidfd_open of the guest's own processes (asyncio waits on those).
+(SQLite, filelock), sendfile and copy_file_range (shutil), memfd_create, landlock itself, setuid and its kin (harmless under no_new_privs), pidfd_open of the guest's own processes (asyncio waits on those).
 
 All arguments that are compared are 32 bits wide in the kernel (`pid_t`, `int`, `unsigned int`; clone takes the low
 word of its flags): it drops the upper half of the register before it looks, so comparing the low word is exact, and
@@ -26,6 +25,7 @@ FIOSETOWN, SIOCSPGRP = 0x8901, 0x8902
 IOPRIO_WHO_USER = 3
 PER_LINUX, PERSONALITY_QUERY = 0, 0xFFFFFFFF
 PRIO_USER = 2
+PR_SET_SECCOMP = 22
 TIOCSTI, TIOCLINUX, TIOCSETD = 0x5412, 0x541C, 0x5423
 
 
@@ -181,6 +181,11 @@ RULES = (
         ("keyctl", "add_key", "request_key"),
         "keyrings are shared by all processes of a uid, across sandboxes; a long list of kernel bugs",
     ),
+    Rule(
+        ("seccomp",),
+        "a filter of the guest's own that logs each call (SECCOMP_RET_LOG) floods the node's audit log",
+    ),
+    Rule(("prctl",), "PR_SET_SECCOMP: the older way to a filter", argument=0, equals=(PR_SET_SECCOMP,)),
     Rule(("io_uring_setup", "io_uring_enter", "io_uring_register"), "does what it likes past this filter"),
     Rule(
         ("io_setup",),

@@ -95,6 +95,7 @@ SEPARATE: dict[str, tuple[int, int | None]] = {
     "kcmp": (312, 272),
     "finit_module": (313, 273),
     "sched_setattr": (314, 274),
+    "prctl": (157, 167),
     "seccomp": (317, 277),
     "kexec_file_load": (320, 294),
     "bpf": (321, 280),

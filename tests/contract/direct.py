@@ -14,12 +14,16 @@ from sandbox_runtime import program  # noqa: E402
 program.PATH, program.WORKSPACE = path, os.path.dirname(path)
 sys.path[0] = program.WORKSPACE
 sys.argv[:] = sys.argv[2:]
+sys.orig_argv = [sys.executable, *sys.argv]
 with open(path, "rb") as file:
     source = file.read()
 program.open_standard_streams()
 to_run = program.Program(lambda status, limits: None)
-to_run.load(program.compiled(source, echo=False))
 for name in [name for name in sys.modules if name.startswith("sandbox_runtime")]:
     del sys.modules[name]
+try:
+    to_run.load(program.compiled(source, echo=False))
+except Exception:
+    os.execv(sys.executable, [sys.executable, *sys.argv])
 program.run_when_the_stack_is_empty(to_run)
 del to_run

@@ -13,14 +13,21 @@ from tests.contract.dialogue import Speaking, files_of, outcome_of, soon, speaki
 from tests.local_backends import code, printed, start
 
 LIMITS = RunLimits(output_bytes=400_000, output_kill_bytes=8 * 2**20)
-ROOM_BYTES = 12 * 2**20
-"""For a supervisor to grow: the output limits in each form they have. In a frame of its own a byte would take 100."""
+ROOM_BYTES = 3 * 2**20
+"""For a supervisor to grow. In a frame of its own each byte would take a hundred: 6 MB in the program below."""
 
 BYTE_BY_BYTE = """
 import os
+from fcntl import ioctl
+from termios import FIONREAD
+waiting = bytearray(4)
 for number in range({count}):
     os.write(1 + number % 2, b"%d" % (number % 10))
+    # Until it was read: so each becomes a frame of its own, if frames there must be.
+    while not ioctl(1 + number % 2, FIONREAD, waiting) and any(waiting):
+        os.sched_yield()
 """
+COUNT = 60_000
 
 
 @pytest.fixture(scope="module")
@@ -36,27 +43,25 @@ def byte_by_byte(count: int) -> tuple[bytes, bytes]:
 
 
 def test_what_was_not_read_is_there_in_full_and_took_little_memory(broker: Speaking):
-    count = 300_000
     with broker.greeted() as speaks:
         supervisor = dialogue.supervisor()
         before_bytes = dialogue.resident_bytes(supervisor)
-        speaks.say(code(BYTE_BY_BYTE.format(count=count)), start(timeout_ms=60_000))
+        speaks.say(code(BYTE_BY_BYTE.format(count=COUNT)), start(timeout_ms=60_000))
         assert soon(lambda: dialogue.guests() == [])
         assert dialogue.resident_bytes(supervisor) - before_bytes < ROOM_BYTES
         answer = speaks.answer()
-    assert (printed(answer), printed(answer, "stderr")) == byte_by_byte(count)
+    assert (printed(answer), printed(answer, "stderr")) == byte_by_byte(COUNT)
     ended = outcome_of(answer)
     assert (ended.exit_code, ended.stdout_truncated, ended.stderr_truncated) == (0, False, False)
 
 
 def test_pings_are_answered_behind_a_backlog_and_output_keeps_its_order(broker: Speaking):
-    count = 200_000
     with broker.greeted() as speaks:
-        speaks.say(code(BYTE_BY_BYTE.format(count=count)), start(timeout_ms=60_000))
+        speaks.say(code(BYTE_BY_BYTE.format(count=COUNT)), start(timeout_ms=60_000))
         assert soon(lambda: dialogue.guests() == [])
         answer = speaks.answer()
         assert speaks.pong(5)
-    assert (printed(answer), printed(answer, "stderr")) == byte_by_byte(count)
+    assert (printed(answer), printed(answer, "stderr")) == byte_by_byte(COUNT)
 
 
 def test_the_clock_runs_on(broker: Speaking):
@@ -97,7 +102,7 @@ def test_files_wait_for_the_reader_too(broker: Speaking):
 
 def test_a_reader_that_goes_away_instead_ends_the_sandbox(broker: Speaking):
     with broker.greeted() as speaks:
-        speaks.say(code(BYTE_BY_BYTE.format(count=200_000)), start())
+        speaks.say(code(BYTE_BY_BYTE.format(count=COUNT)), start())
         assert soon(lambda: dialogue.guests() == [])
         speaks.end()
         assert speaks.lost.wait(dialogue.PATIENCE_SECONDS)

@@ -220,6 +220,25 @@ def test_nothing_but_its_own_places_can_be_written(boxes: Sandboxes):
     assert set(answer_of(boxes, source)) <= {"EACCES", "EROFS", "EPERM", "ENOENT"}
 
 
+def test_the_interpreter_is_read_only_by_whatever_path(boxes: Sandboxes):
+    # /proc/self/exe leads to the mount that the template was started from, and to no folder of the sandbox's root.
+    source = """
+        paths = [sys.executable, os.path.realpath(sys.executable), "/proc/self/exe"]
+        mapped = {line.split()[-1] for line in open("/proc/self/maps") if line.rstrip().endswith(".so")}
+        regions = glob.glob("/proc/self/map_files/*")
+        found = {attempt(change, path) for path in paths for change in (
+            lambda path: open(path, "r+b"), os.utime, lambda path: os.chmod(path, os.stat(path).st_mode & 0o777),
+            lambda path: os.setxattr(path, "user.planted", b"x"), lambda path: os.truncate(path, os.path.getsize(path)),
+        )}
+        is_read_only = {bool(os.statvfs(path).f_flag & os.ST_RDONLY) for path in [*paths, *mapped]}
+        answer([sorted(found), sorted(is_read_only), sorted({attempt(open, region, "r+b") for region in regions})])
+    """
+    found, is_read_only, regions = answer_of(boxes, source)
+    assert set(found) <= {"EROFS", "EACCES", "ETXTBSY"}
+    assert is_read_only == [True]
+    assert set(regions) <= {"EPERM", "EACCES"}
+
+
 def test_it_can_write_in_its_own_places(boxes: Sandboxes):
     source = """
         for place in ("/workspace", "/tmp", "/dev/shm", os.environ["MPLCONFIGDIR"]):

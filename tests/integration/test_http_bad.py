@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from contextlib import closing
+import time
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -44,6 +45,54 @@ def test_what_is_not_http_is_400_in_json(service: Running, data: bytes) -> None:
 def test_a_head_without_end_is_431(service: Running, address: str) -> None:
     head = f"GET /health HTTP/1.1\r\nHost: {address}\r\nX: ".encode()
     assert exchange(service, head + b"x" * MAX_HEAD_BYTES).startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_head_in_one_piece_is_counted_too(make_service: Any) -> None:
+    service = make_service()
+    head = f"GET /health HTTP/1.1\r\nHost: {service.url.removeprefix('http://')}\r\nConnection: close\r\nX: "
+    whole = head.encode() + b"x" * 70_000 + b"\r\n\r\n"
+    assert exchange(service, whole).startswith(b"HTTP/1.1 431 ")
+    many = head.encode() + b"x" + b"\r\nY: y" * 20_000 + b"\r\n\r\n"
+    assert exchange(service, many).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("trailers", [b"X: " + b"x" * 5_000_000, b"X: xxxxxxxxxx\r\n" * 300_000])
+def test_trailers_without_end_are_431(service: Running, address: str, trailers: bytes) -> None:
+    head = f"{POST}\r\nHost: {address}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    host, port = address.split(":")
+    with closing(socket.create_connection((host, int(port)), timeout=10)) as connection:
+        connection.sendall(head.encode() + b"2\r\n{}\r\n0\r\n")
+        with suppress(ConnectionError):
+            connection.sendall(trailers)
+            # The refusal may be lost to the reset that follows it; what counts is that the connection is closed.
+            assert connection.recv(65536)[:13] in (b"HTTP/1.1 431 ", b"")
+
+
+def test_trailers_are_no_headers(service: Running, address: str) -> None:
+    head = f"{POST}\r\nHost: {address}\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = exchange(service, head.encode() + b'c\r\n{"code": ""}\r\n0\r\nHost: evil.example\r\n\r\n')
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("upgrade", ["h2c", "websocket", "x/1"])
+def test_an_upgrade_is_ignored_and_the_body_is_read(service: Running, address: str, upgrade: str) -> None:
+    one = (
+        f"{POST}\r\nHost: {address}\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {upgrade}\r\n"
+        'HTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Length: 12\r\n\r\n{"code": ""}'
+    )
+    last = f"GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    answer = exchange(service, (one + one + last).encode())
+    assert answer.count(b"HTTP/1.1 200 ") == 3
+
+
+def test_an_upgrade_whose_body_comes_later_is_ignored(service: Running, address: str) -> None:
+    head = f"{POST}\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 12\r\n\r\n"
+    host, port = address.split(":")
+    with closing(socket.create_connection((host, int(port)), timeout=10)) as connection:
+        for piece in (head[:70], head[70:], '{"code"', ': ""}'):
+            connection.sendall(piece.encode())
+            time.sleep(0.02)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("start", [b"", b"GET / HT", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /hea"])

@@ -16,6 +16,7 @@ from pool.errors import SandboxLost, SandboxStartFailed
 from pool.local import LocalBackend
 from pool.local.policy import UpkeepPolicy
 from tests.hostile.aftermath import descendants, processes
+from tests.integration.test_local_backend import open_descriptors
 from tests.local_backends import (
     Dialogue,
     code,
@@ -117,6 +118,13 @@ async def test_while_there_is_no_launcher_the_reason_is_told_at_once():
         assert told.value.reason == "launcher"
 
 
+async def test_a_lost_launcher_is_logged(caplog: pytest.LogCaptureFixture):
+    async with local_backend(changed={"policy": PATIENT}) as backend:
+        kill(template())
+        await makes_sandboxes_again(backend, 2)
+    assert "the launcher was lost with all its sandboxes: the template has ended" in caplog.text
+
+
 async def test_the_cgroups_outlive_a_launcher_that_is_replaced_and_not_the_service():
     async with local_backend(changed={"policy": PATIENT}) as backend:
         parents = backend._groups.parents
@@ -151,15 +159,15 @@ def backend_reason(backend: LocalBackend) -> str:
 
 
 async def test_nothing_is_left_of_ten_launchers_lost_in_a_row():
-    async with local_backend(
-        changed={"policy": msgspec.structs.replace(PATIENT, restarts=100, first_pause_seconds=0.0)}
-    ) as backend:
+    policy = msgspec.structs.replace(PATIENT, restarts=100, first_pause_seconds=0.0)
+    async with local_backend(changed={"policy": policy}) as backend:
         await makes_sandboxes_again(backend, 1)
-        before = len(os.listdir("/proc/self/fd")), len(descendants(os.getpid()))
+        before = sorted(open_descriptors()), len(descendants(os.getpid()))
         for generation in range(2, 12):
             kill(PARTS[generation % 3]())
             await makes_sandboxes_again(backend, generation)
-        await eventually(lambda: (len(os.listdir("/proc/self/fd")), len(descendants(os.getpid()))) == before)
+        await eventually(lambda: len(descendants(os.getpid())) == before[1])
+        assert sorted(open_descriptors()) == before[0]
 
 
 @as_each_part

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import anyio
 import msgspec
+import pytest
 
 from pool import PoolSettings
 from pool.local.policy import UpkeepPolicy
@@ -103,7 +104,9 @@ async def test_no_sandbox_fails_while_templates_are_renewed():
         await eventually(lambda: len(templates()) == 1)
 
 
-async def test_a_renewal_that_fails_leaves_the_old_template_in_use_and_is_tried_again(tmp_path: Path):
+async def test_a_renewal_that_fails_leaves_the_old_template_in_use_and_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     environment = plan().environment
     python = tmp_path / "python"
     python.symlink_to(environment.python)
@@ -119,6 +122,7 @@ async def test_a_renewal_that_fails_leaves_the_old_template_in_use_and_is_tried_
         python.symlink_to(environment.python)
         await eventually(lambda: backend.generation() >= 2)
         assert len(keepers()) == 1
+    assert "no new template, the old one stays in use: the template has ended" in caplog.text
 
 
 async def test_a_pool_rolls_its_idle_sandboxes_to_the_new_template():

@@ -163,7 +163,6 @@ EVERYDAY: dict[str, tuple[int, int | None]] = {
     "capget": (125, 90),
     "capset": (126, 91),
     "getrandom": (318, 278),
-    "seccomp": (317, 277),
     "landlock_create_ruleset": (444, 444),
     "landlock_add_rule": (445, 445),
     "landlock_restrict_self": (446, 446),

@@ -11,12 +11,17 @@ import msgspec
 import pytest
 from starlette.requests import Request
 
-from broker.admission import Admitted, admit
+from broker.admission import SECONDS_FROM_GRANT, Admitted, admit
 from broker.errors import FileMissing, Unprocessable
 from broker.files import FileStore
 from broker.settings import Settings
 from broker.storage import open_storage
 from pool import PoolClosed
+from tests.fakes.backend import FakeBackend
+from tests.fakes.clock import in_virtual_time
+from tests.fakes.pools import full, pool_of, the_ready_one
+from tests.fakes.sinks import KeepingSink
+from tests.fakes.supervisor import FakeSupervisor, shut
 
 
 class Asked:
@@ -62,6 +67,37 @@ async def test_a_longer_queue_takes_nothing_from_the_run(tmp_path: Path) -> None
     asked, now = Asked(tmp_path, execution_queue_timeout_sec=30.0), anyio.current_time()
     found = await asked.admit(timeout_ms=1000)
     assert found.run_deadline - now == pytest.approx(32, abs=0.5)
+
+
+@pytest.mark.parametrize(("overhead_seconds", "queue", "least"), [(None, 8.0, SECONDS_FROM_GRANT), (1.5, 1.0, 1.5)])
+@in_virtual_time
+async def test_who_is_granted_late_has_time_left_for_what_follows(
+    tmp_path: Path, overhead_seconds: float | None, queue: float, least: float
+) -> None:
+    asked = Asked(tmp_path, overhead_seconds=overhead_seconds, execution_queue_timeout_sec=queue)
+    found = await asked.admit(timeout_ms=60_000)
+    await anyio.sleep_until(found.lease_deadline)
+    assert found.run_deadline - anyio.current_time() == pytest.approx(60.0 + least)
+
+
+@in_virtual_time
+async def test_a_program_that_ended_in_time_is_answered_although_granted_late_on_a_busy_machine(asked: Asked) -> None:
+    backend = FakeBackend(start=shut)
+    backend.next_starts.append(FakeSupervisor)  # the canary's
+    async with pool_of(backend, size=1) as pool, anyio.create_task_group() as others:
+        await full(pool)
+        found = await asked.admit(timeout_ms=2000)
+        await anyio.sleep_until(found.lease_deadline - 0.1)
+        others.start_soon(finish_after, the_ready_one(pool, backend).supervisor, 2.0 + 1.5)
+        async with pool.lease(deadline=found.lease_deadline) as lease:
+            outcome = await lease.run(found.program, (), KeepingSink(), found.run_deadline)
+        assert outcome.exit_code == 0
+        others.cancel_scope.cancel()
+
+
+async def finish_after(supervisor: FakeSupervisor, seconds: float) -> None:
+    await anyio.sleep(seconds)
+    supervisor.finish()
 
 
 async def test_inputs_are_read_from_the_store_in_the_order_asked(asked: Asked) -> None:

@@ -8,7 +8,7 @@ import anyio
 import msgspec
 import pytest
 
-from pool.conversation import OUTCOME_GRACE_SECONDS, Conversation
+from pool.conversation import OUTCOME_GRACE_SECONDS, SINK_SECONDS, Conversation
 from pool.errors import InputsRefused, LocalProtocolError, RemoteProtocolError, SandboxLost
 from pool.program import Outcome, Program, Reason, SkippedFile, StagedFile
 from pool.settings import RunLimits
@@ -256,16 +256,28 @@ async def test_what_is_left_of_the_time_goes_to_collection():
     supervisor.run = lambda run, message: asked.append(message)  # type: ignore[method-assign]  # says nothing
     with pytest.raises(SandboxLost):
         await ran(supervisor, Program(code="", timeout_ms=2000))
-    assert [each.collect_ms for each in asked] == [7500]
+    assert [each.collect_ms for each in asked] == [7000]
 
 
 @in_virtual_time
 async def test_a_slow_sink_is_not_the_sandboxs_fault():
-    sink = SlowSink(seconds=60.0)
+    sink = SlowSink(seconds=SINK_SECONDS - 1.0)
     conversation = await greeted(FakeSupervisor())
     end = await conversation.run(Program(code="print(1)"), (), sink, soon())
     assert end.exit_code == 0
     assert sink.streams["stdout"] == b"1\n"
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.0, 1000.0])
+@in_virtual_time
+async def test_a_sink_that_trickles_does_not_hold_the_sandbox_for_ever(seconds):
+    """A megabyte in small frames, each taken slowly: hours, if each were forgiven."""
+    piece = wire.Output(stream="stdout", data=b"x")
+    conversation = await greeted(faults.saying(*[piece] * 2000, outcome())())
+    began = anyio.current_time()
+    with pytest.raises(SandboxLost, match="taken too slowly"):
+        await conversation.run(Program(code=""), (), SlowSink(seconds), soon(11.0))
+    assert anyio.current_time() - began == pytest.approx(11.0 + SINK_SECONDS, abs=0.1)
 
 
 @in_virtual_time

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     pass
 
 SANDBOX_ID = 65532
+SUPERVISOR_PID = 2
+"""In its sandbox's PID namespace: it is the first to join the zygote there."""
 HOSTNAME = "sandbox"
 
 _BY_STEP = {
@@ -64,6 +66,9 @@ def join(sandbox: int, own_id: int, steps: list[str], lockdown: Lockdown) -> Non
 
     `own_id` is the zygote's uid and gid as it sees them, and `steps` are those that it has done.
     """
+    if os.getpid() != SUPERVISOR_PID and lockdown.wants("pid_namespace"):
+        # SECURITY: the child's filter protects this number. A fork that failed after its pid was taken shifts it.
+        raise OSError(f"the supervisor has pid {os.getpid()} in its sandbox, not {SUPERVISOR_PID}")
     os.setsid()
     flags = sum(flag for name, flag in _BY_STEP.items() if name in steps)
     flags |= namespaces.CLONE_NEWUSER if "user_namespace" in steps else 0

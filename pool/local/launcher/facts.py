@@ -27,4 +27,6 @@ class KeeperFacts(TypedDict):
     nursery_control: int
     group_parents: list[str]
     science_command: list[str]
+    trees: list[str]
+    """As in `ScienceFacts`."""
     science_environment: dict[str, str]

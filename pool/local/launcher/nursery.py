@@ -15,7 +15,7 @@ from sandbox_runtime import deaths, descriptors, kernel, namespaces, supervisor
 from sandbox_runtime.lockdown import Lockdown
 from sandbox_runtime.polling import Loop
 
-from . import birth
+from . import birth, root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def main(facts: KeeperFacts, left_out: frozenset[str]) -> NoReturn:
     namespaces.unshare(namespaces.CLONE_NEWNS)
     namespaces.mount("none", "/", None, namespaces.MS_REC | namespaces.MS_PRIVATE)
     namespaces.mount("proc", "/proc", "proc", namespaces.MS_NOSUID | namespaces.MS_NODEV | namespaces.MS_NOEXEC)
+    if "read_only_root" not in left_out:
+        root.make_read_only(facts["trees"])
     kernel.set_dumpable(False)
     gc.collect()
     gc.freeze()

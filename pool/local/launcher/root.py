@@ -62,6 +62,17 @@ def build(trees: list[str], font_lists: str, writable: bool, keep_host: bool) ->
         _leave_the_host()
 
 
+def make_read_only(trees: list[str]) -> None:
+    """Make what programs are run from read-only in this mount namespace, before a template is exec'd from it.
+
+    SECURITY: /proc/self/exe of a guest leads to the mount that its template was exec'd from, wherever the root is now.
+    As an ordinary user a guest owns what the service's user owns: it could change the interpreter's mode, times and
+    attributes, which Landlock does not hold (tests/hostile/test_secrets.py).
+    """
+    for path in _present(["/usr", *_real_top_level(), *trees]):
+        _bind(path, path, writable=False)
+
+
 def seal() -> None:
     """From here on nothing in the root can be written."""
     namespaces.mount("none", "/", None, namespaces.MS_BIND | namespaces.MS_REMOUNT | _READ_ONLY)

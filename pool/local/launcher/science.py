@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from .facts import ScienceFacts
 
 MAIN_STACK_BYTES = 8 * 2**20
-_SUPERVISOR_PID = 2
-"""In its sandbox's PID namespace: it is the first to join the zygote there."""
 
 
 def main(
@@ -66,7 +64,7 @@ def _prepare(
 
 
 def _filter() -> bytes:
-    return seccomp.build(platform.machine(), (1, _SUPERVISOR_PID))
+    return seccomp.build(platform.machine(), (1, birth.SUPERVISOR_PID))
 
 
 class Template:
