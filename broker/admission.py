@@ -53,15 +53,15 @@ async def admit(request: Request, service: Service) -> Admitted:
     body = await read_json_body(request, limit_bytes=MAX_BODY_BYTES)
     began = anyio.current_time()
     asked = execute_request(body, max_timeout_ms=service.settings.max_exec_timeout_ms)
-    run_seconds, shared_seconds = asked.program.timeout_ms / 1000, service.settings.shared_seconds
+    run_seconds, settings = asked.program.timeout_ms / 1000, service.settings
     return Admitted(
         execution_id=str(uuid.uuid4()),
         program=asked.program,
         inputs=await _inputs(asked.files, service.store),
-        lease_deadline=began + service.settings.execution_queue_timeout_sec,
-        answer_deadline=began + shared_seconds + run_seconds,
-        # An operator who allows less for everything beside the run allows no more after the grant.
-        least_seconds=min(SECONDS_FROM_GRANT, shared_seconds) + run_seconds,
+        lease_deadline=began + settings.execution_queue_timeout_sec,
+        answer_deadline=began + settings.shared_seconds + run_seconds,
+        # An operator who said less for everything beside the run gets no more after the grant.
+        least_seconds=min(SECONDS_FROM_GRANT, settings.overhead_seconds or SECONDS_FROM_GRANT) + run_seconds,
     )
 
 

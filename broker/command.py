@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from functools import wraps
@@ -13,6 +14,7 @@ import click
 
 from broker import doctor, run_once
 from broker.backends import create_backend
+from broker.event_loop import allow_many_open_files, event_loop
 from broker.failures import bare, places
 from broker.logs import configure
 from broker.server import serve as serve_http
@@ -67,7 +69,7 @@ def _say(error: BaseException) -> int:
 
 
 def _on_event_loop(function: Callable[..., Awaitable[T]], *args: object) -> T:
-    return anyio.run(function, *args, backend_options={"use_uvloop": True})
+    return anyio.run(function, *args, backend_options=event_loop(as_root=os.geteuid() == 0))
 
 
 @cli.command()
@@ -76,6 +78,7 @@ def serve() -> int:
     """Serve HTTP until SIGTERM. Settings come from the environment; the README lists them."""
     settings = from_environment()
     configure(settings.log_level, settings.log_format)
+    allow_many_open_files()
     backend = create_backend(settings, preload=settings.preload)
     _on_event_loop(serve_http, settings, backend, click.echo)
     return 0

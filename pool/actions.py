@@ -53,3 +53,5 @@ class Refusal(msgspec.Struct, frozen=True):
 
     text: str
     retry_after_seconds: float
+    queue_is_full: bool
+    """Else it could not be reached in time."""

@@ -42,7 +42,7 @@ turns of the loop for a big file; larger lets a program that prints byte by byte
 OUTCOME_GRACE_SECONDS = 1.0
 """What is kept of a run's time for its end to be carried out and for its last frames to arrive, however long
 collection takes. Smaller loses finished runs where the machine is busy or the network slow for a moment; larger
-takes time away from staging and collection."""
+takes time away from staging and collection, and is at most half of what there is beside the run."""
 
 SINK_SECONDS = 30.0
 """So much of the time that a sink takes is added to a run's deadline, in all. Smaller cuts off honest clients on
@@ -89,7 +89,7 @@ class Conversation:
         """
         run = uuid.uuid4().hex
         began = time.perf_counter()
-        latest_start = deadline - program.timeout_ms / 1000 - OUTCOME_GRACE_SECONDS
+        latest_start = _latest_start(anyio.current_time(), deadline - program.timeout_ms / 1000)
         self._expect_silence()
         try:
             await self._stage(run, program, files, latest_start)
@@ -179,6 +179,11 @@ class Conversation:
     def _expect_silence(self) -> None:
         if self._heard or self._undecoded:
             raise RemoteProtocolError("it talked on where there was nothing to say")
+
+
+def _latest_start(now: float, latest_end: float) -> float:
+    """By when a program must be sent; what is left until `latest_end` is for its last words. Its own time is aside."""
+    return latest_end - max(0.0, min(OUTCOME_GRACE_SECONDS, (latest_end - now) / 2))
 
 
 async def _pass_on(message: wire.Message, sink: Sink) -> None:

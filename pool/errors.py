@@ -15,7 +15,7 @@ class PoolClosed(PoolError):
 
 
 class PoolSaturated(PoolError):
-    """The queue is full, or would not reach this caller before its deadline: refused at once."""
+    """The queue is full: refused at once."""
 
     def __init__(self, message: str, *, retry_after_seconds: float) -> None:
         super().__init__(message)
@@ -23,7 +23,7 @@ class PoolSaturated(PoolError):
 
 
 class PoolTimeout(PoolError):
-    """Waited, and no sandbox came in time."""
+    """No sandbox in the time allowed: waited in vain, or told at once that the queue would not be through by then."""
 
     def __init__(self, message: str, *, retry_after_seconds: float) -> None:
         super().__init__(message)

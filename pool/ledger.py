@@ -18,6 +18,8 @@ watch has shown would create again and again while it lags (kubernetes-sigs/agen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pool import policy
 from pool.actions import Action, Create, Delete, Dismiss, Grant, Recycle, Refusal
 from pool.settings import PoolSettings
@@ -115,6 +117,13 @@ class Ledger:
 
     def expected_wait_seconds(self, caller: str, now: float) -> float:
         """How long one more of this caller would wait, from what has been measured; 0 while nothing has been."""
+        return self._wait_seconds(caller, now, [now - slot.since for slot in self.slots.every(S.LEASED)])
+
+    def _least_wait_seconds(self, caller: str, now: float) -> float:
+        """The same, as if every lease had just begun: that old ones go on is a guess, and nobody is refused on one."""
+        return self._wait_seconds(caller, now, [0.0] * self.slots.count(S.LEASED))
+
+    def _wait_seconds(self, caller: str, now: float, ages: Sequence[float]) -> float:
         ahead = self.waiting.ahead_of(caller)
         started = policy.start_wait_seconds(
             ahead,
@@ -123,25 +132,23 @@ class Ledger:
             start_seconds=self._start_seconds or 0.0,
             at_once=self.settings.startup_concurrency,
         )
-        return max(started, 0.0 if self._may_lease_more() else self._release_wait_seconds(ahead))
+        if self._may_lease_more():
+            return started
+        return max(started, policy.release_wait_seconds(ahead, lease_seconds=self._lease_seconds or 0.0, ages=ages))
 
     def retry_after_seconds(self, caller: str, now: float) -> float:
         return policy.retry_after_seconds(self.expected_wait_seconds(caller, now))
-
-    def _release_wait_seconds(self, ahead: int) -> float:
-        most = self.settings.max_in_flight
-        return policy.release_wait_seconds(ahead, lease_seconds=self._lease_seconds or 0.0, max_in_flight=most)
 
     def _refusal(self, caller: str, deadline: float, now: float) -> Refusal | None:
         waiting, wait = len(self.waiting), self.expected_wait_seconds(caller, now)
         numbers = f"{waiting} waiting, limit {self.settings.queue}; expected wait {wait:.2f} s"
         retry_after_seconds = self.retry_after_seconds(caller, now)
         if waiting >= self.settings.queue:
-            return Refusal(f"the queue is full: {numbers}", retry_after_seconds)
-        if now + wait > deadline:
+            return Refusal(f"the queue is full: {numbers}", retry_after_seconds, queue_is_full=True)
+        if now + self._least_wait_seconds(caller, now) > deadline:
             why = f"; sandboxes cannot be started ({self.hold.reason})" if self.hold else ""
             text = f"no sandbox before the deadline in {max(0.0, deadline - now):.2f} s: {numbers}{why}"
-            return Refusal(text, retry_after_seconds)
+            return Refusal(text, retry_after_seconds, queue_is_full=False)
         return None
 
     # --- decisions ---

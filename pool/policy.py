@@ -79,9 +79,18 @@ def start_wait_seconds(
     return max(0.0, began + (rounds + 1) * start_seconds - now)
 
 
-def release_wait_seconds(ahead: int, *, lease_seconds: float, max_in_flight: int) -> float:
-    """How long until enough leases have ended, when all that are allowed are held."""
-    return (ahead + 1) * lease_seconds / max_in_flight
+def release_wait_seconds(ahead: int, *, lease_seconds: float, ages: Sequence[float]) -> float:
+    """How long until enough leases have ended, when all that are allowed are held, for so long already.
+
+    Programs' times have a heavy tail: one that has outlasted the mean is no average program that is about to end,
+    but a long one, and with such a tail what is left is in proportion to the age. So each lease is taken to last
+    as long again as it has, or the mean if it is younger. Leases that end each at its own rate end together at the
+    sum of the rates: that is the wait for the first. Those that follow are new, and take the mean.
+    """
+    remaining = [max(lease_seconds, age) for age in ages]
+    if min(remaining, default=0.0) <= 0.0:
+        return 0.0  # nothing has been measured, and this one has only just begun
+    return 1 / sum(1 / seconds for seconds in remaining) + ahead * lease_seconds / len(remaining)
 
 
 def retry_after_seconds(expected_wait_seconds: float) -> float:

@@ -91,8 +91,8 @@ class SandboxPool:
     async def lease(self, *, deadline: float, caller: str = "") -> AsyncIterator[Lease]:
         """Have a sandbox to oneself, waiting for one until the deadline at most.
 
-        Raises `PoolSaturated` at once, `PoolTimeout` in the end, `PoolClosed` when the pool closes; then
-        nothing of the caller's has run. `caller` is whoever the queue is to be fair to.
+        Raises `PoolSaturated` at once, `PoolTimeout` in the end or as soon as the end is known, `PoolClosed`
+        when the pool closes; then nothing of the caller's has run. `caller` is whoever the queue is to be fair to.
         """
         waiter = self._want(caller, deadline)
         try:
@@ -114,12 +114,16 @@ class SandboxPool:
         waiter = Waiter(WaiterId(next(self._serial)), now=now)
         answer = self._ledger.want(waiter.id, caller=caller, deadline=deadline, now=now)
         if isinstance(answer, Refusal):
-            self.observer.lease_refused(reason="saturated", wait_seconds=0.0)
-            raise PoolSaturated(answer.text, retry_after_seconds=answer.retry_after_seconds)
+            raise self._refused(answer)
         self._waiters[waiter.id] = waiter
         self._act(answer)
         waiter.was_warm = waiter.answer is Answer.GRANTED
         return waiter
+
+    def _refused(self, answer: Refusal) -> PoolSaturated | PoolTimeout:
+        self.observer.lease_refused(reason="saturated" if answer.queue_is_full else "timeout", wait_seconds=0.0)
+        kind = PoolSaturated if answer.queue_is_full else PoolTimeout
+        return kind(answer.text, retry_after_seconds=answer.retry_after_seconds)
 
     def _in_hand(self, waiter: Waiter, caller: str) -> Lease:
         if waiter.lease is None:

@@ -40,6 +40,10 @@ class Answer:
         self._failure = why
         self._arrived.set()
 
+    @property
+    def has_arrived(self) -> bool:
+        return self._arrived.is_set()
+
     async def wait(self) -> None:
         await self._arrived.wait()
 
@@ -112,9 +116,9 @@ class Control:
     ) -> tuple[dict[str, object], list[int]]:
         with anyio.move_on_after(seconds):
             await answer.wait()
-            return answer.take(expected_descriptors)
-        # It hangs, or is so slow that it might as well: nothing that it says from here on could be told apart.
-        self._end(f"gave no answer within {seconds:g} s")
+        if not answer.has_arrived:
+            # It hangs, or is so slow that it might as well: nothing that it says from here on could be told apart.
+            self._end(f"gave no answer within {seconds:g} s")
         return answer.take(expected_descriptors)
 
     def _hear(self) -> None:

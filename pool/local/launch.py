@@ -129,7 +129,7 @@ class Launcher:
     async def supervise(self, limits: Mapping[str, int], gauges: Mapping[str, int], own: Sequence[int]) -> None:
         """Have a supervisor forked. `own` are the zygote's handle, the channel and the supervisor's socket to it."""
         words = {"do": "supervise", "limits": limits, "preloaded": self.preloaded, "gauges": list(gauges)}
-        await self._order_nursery(words, [*own, *gauges.values()])
+        await self._order_nursery(words, [*own, *gauges.values()], seconds=self._policy.order_seconds)
 
     async def close(self, *, service_goes_on: bool = False) -> None:
         """End it and everything below it; returns when it is gone."""
@@ -151,22 +151,25 @@ class Launcher:
             )
 
     async def _new_template(self) -> Template:
+        seconds = self._policy.load_seconds
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         template = Template(ours, self._lose_template)
         with ExitStack() as undo:
             undo.callback(template.kill)
             with closing(theirs):
-                handle = (await self._order_nursery({"do": "template"}, [theirs.fileno()], expected_descriptors=1))[0]
-            await template.load(handle, seconds=self._policy.load_seconds)
+                # The first such order waits for the nursery itself, which is an interpreter that is being started.
+                (handle,) = await self._order_nursery(
+                    {"do": "template"}, [theirs.fileno()], seconds=seconds, expected_descriptors=1
+                )
+            await template.load(handle, seconds=seconds)
             undo.pop_all()
         return template
 
     async def _order_nursery(
-        self, words: Mapping[str, object], own: Sequence[int], *, expected_descriptors: int = 0
+        self, words: Mapping[str, object], own: Sequence[int], *, seconds: float, expected_descriptors: int = 0
     ) -> list[int]:
         if self._nursery is None:
             raise SandboxStartFailed("the launcher has not been started", reason="launcher")
-        seconds = self._policy.order_seconds
         return await self._nursery.order(words, own, seconds=seconds, expected_descriptors=expected_descriptors)
 
     def _lose_template(self, template: Template, why: str) -> None:

@@ -7,7 +7,6 @@ import pytest
 
 from pool import (
     Isolation,
-    PoolSaturated,
     PoolTimeout,
     RunLimits,
     SandboxPool,
@@ -120,7 +119,7 @@ async def test_a_hold_that_lasts_is_told_to_callers_at_once():
     async with pool_of(backend) as pool:
         await until(lambda: len(backend.created) == 9)
         began = anyio.current_time()
-        with pytest.raises(PoolSaturated, match=r"\(quota\)") as refusal:
+        with pytest.raises(PoolTimeout, match=r"\(quota\)") as refusal:
             async with pool.lease(deadline=soon(2.0)):
                 pass
         assert anyio.current_time() == began

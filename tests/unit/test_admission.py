@@ -69,7 +69,10 @@ async def test_a_longer_queue_takes_nothing_from_the_run(tmp_path: Path) -> None
     assert found.run_deadline - now == pytest.approx(32, abs=0.5)
 
 
-@pytest.mark.parametrize(("overhead_seconds", "queue", "least"), [(None, 8.0, SECONDS_FROM_GRANT), (1.5, 1.0, 1.5)])
+@pytest.mark.parametrize(
+    ("overhead_seconds", "queue", "least"),
+    [(None, 8.0, SECONDS_FROM_GRANT), (None, 0.0, SECONDS_FROM_GRANT), (1.5, 1.0, 1.5)],
+)
 @in_virtual_time
 async def test_who_is_granted_late_has_time_left_for_what_follows(
     tmp_path: Path, overhead_seconds: float | None, queue: float, least: float

@@ -260,6 +260,13 @@ async def test_what_is_left_of_the_time_goes_to_collection():
 
 
 @in_virtual_time
+async def test_where_little_is_left_beside_the_run_staging_still_has_half_of_it():
+    conversation = await greeted(FakeSupervisor())
+    end = await conversation.run(Program(code="", timeout_ms=2000), (), KeepingSink(), soon(2.0 + 0.5))
+    assert end.exit_code == 0
+
+
+@in_virtual_time
 async def test_a_slow_sink_is_not_the_sandboxs_fault():
     sink = SlowSink(seconds=SINK_SECONDS - 1.0)
     conversation = await greeted(FakeSupervisor())

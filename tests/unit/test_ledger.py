@@ -210,6 +210,7 @@ def test_a_full_queue_refuses_with_numbers():
     want(ledger, W2, now)
     refusal = refused(ledger, W3, now)
     assert "1 waiting, limit 1" in refusal.text
+    assert refusal.queue_is_full
     assert refusal.retry_after_seconds == pytest.approx(4.0)
 
 
@@ -228,6 +229,7 @@ def test_who_cannot_be_served_in_time_is_told_at_once():
     refusal = refused(ledger, W2, now, patience=4.0)
     assert "expected wait 5.00 s" in refusal.text
     assert "deadline in 4.00 s" in refusal.text
+    assert not refusal.queue_is_full
     assert want(ledger, W3, now + 2.0, patience=4.0) == []
 
 
@@ -255,6 +257,29 @@ def test_with_all_in_flight_the_wait_is_for_leases_to_end():
     ledger.leave(W1, now=now + 20.0)
     want(ledger, W2, now + 20.0)
     assert "expected wait 20.00 s" in refused(ledger, W3, now + 20.0, patience=8.0).text
+
+
+def test_a_long_run_that_holds_the_only_place_is_taken_into_the_time_to_come_back():
+    ledger = ledger_with(size=1, max_in_flight=1, queue=1)
+    now = warm(ledger, start_seconds=0.1)
+    want(ledger, W1, now)
+    ledger.leave(W1, now=now + 0.1)
+    now = warm(ledger, now=now + 0.1, start_seconds=0.1)
+    want(ledger, W2, now)
+    want(ledger, W3, now)
+    refusal = refused(ledger, W4, now + 4.0)
+    assert "the queue is full: 1 waiting, limit 1; expected wait 4.10 s" in refusal.text
+    assert refusal.retry_after_seconds == pytest.approx(4.1)
+
+
+def test_nobody_is_refused_because_a_lease_is_old():
+    ledger = ledger_with(size=1, max_in_flight=1)
+    now = warm(ledger, start_seconds=0.1)
+    want(ledger, W1, now)
+    ledger.leave(W1, now=now + 0.1)
+    now = warm(ledger, now=now + 0.1, start_seconds=0.1)
+    want(ledger, W2, now)
+    assert want(ledger, W3, now + 30.0, patience=8.0) == []
 
 
 # --- idle ones ---

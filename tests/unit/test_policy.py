@@ -70,8 +70,36 @@ def test_expected_wait_counts_rounds_and_what_is_under_way(ahead, began, expecte
 
 
 def test_leases_end_one_after_another():
-    assert policy.release_wait_seconds(0, lease_seconds=8.0, max_in_flight=4) == 2.0
-    assert policy.release_wait_seconds(3, lease_seconds=8.0, max_in_flight=4) == 8.0
+    assert policy.release_wait_seconds(0, lease_seconds=8.0, ages=[0.0] * 4) == 2.0
+    assert policy.release_wait_seconds(3, lease_seconds=8.0, ages=[0.0] * 4) == 8.0
+
+
+def test_a_lease_that_has_lasted_is_expected_to_last_as_long_again():
+    assert policy.release_wait_seconds(0, lease_seconds=0.1, ages=[4.0]) == pytest.approx(4.0)
+    assert policy.release_wait_seconds(2, lease_seconds=0.1, ages=[4.0]) == pytest.approx(4.2)
+    assert policy.release_wait_seconds(0, lease_seconds=0.1, ages=[4.0, 4.0]) == pytest.approx(2.0)
+    # One that hangs takes away its own place, and nobody else's.
+    assert policy.release_wait_seconds(0, lease_seconds=1.0, ages=[1000.0, 0.0]) == pytest.approx(1.0, abs=0.01)
+
+
+def test_nothing_is_expected_of_leases_of_which_nothing_is_known():
+    assert policy.release_wait_seconds(9, lease_seconds=0.0, ages=[0.0]) == 0.0
+    assert policy.release_wait_seconds(9, lease_seconds=0.0, ages=[]) == 0.0
+    assert policy.release_wait_seconds(9, lease_seconds=0.0, ages=[4.0]) == pytest.approx(4.0)
+
+
+some_seconds = st.floats(0, 1e5) | st.sampled_from([5e-324, 1e-9])
+
+
+@given(ahead=st.integers(0, 1000), lease_seconds=some_seconds, ages=st.lists(some_seconds, max_size=70))
+def test_the_wait_for_leases_is_at_least_what_was_measured_and_grows_with_the_waiters(ahead, lease_seconds, ages):
+    def wait(ahead: int, *older: float) -> float:
+        return policy.release_wait_seconds(ahead, lease_seconds=lease_seconds, ages=older or ages)
+
+    assert 0.0 <= wait(ahead) <= wait(ahead + 1) < float("inf")
+    if ages:
+        assert wait(0) >= lease_seconds / len(ages) * (1 - 1e-9)
+        assert wait(ahead) <= wait(ahead, *[age + 1.0 for age in ages]) * (1 + 1e-9)
 
 
 def test_retry_after_is_never_at_once():

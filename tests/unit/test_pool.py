@@ -213,6 +213,23 @@ async def test_a_full_queue_is_told_at_once_with_numbers_and_a_time_to_come_back
 
 
 @in_virtual_time
+async def test_who_would_wait_in_vain_is_told_at_once_and_not_that_the_queue_is_full():
+    backend, observer = FakeBackend(), CountingObserver()
+    async with pool_of(backend, observer, size=1, max_in_flight=1) as pool:
+        await full(pool)
+        async with pool.lease(deadline=soon()):
+            await anyio.sleep(20.0)
+        await full(pool)
+        async with pool.lease(deadline=soon()):
+            began = anyio.current_time()
+            with pytest.raises(PoolTimeout, match="0 waiting, limit 4; expected wait 20.00 s") as refusal:
+                await ran(pool)
+            assert anyio.current_time() == began
+            assert refusal.value.retry_after_seconds == pytest.approx(20.0)
+    assert observer.words("refused") == ["timeout"]
+
+
+@in_virtual_time
 async def test_who_waits_in_vain_is_told_at_its_deadline_with_numbers():
     backend, observer = FakeBackend(), CountingObserver()
     backend.gate = anyio.Event()
