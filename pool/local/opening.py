@@ -26,7 +26,7 @@ USUAL_PRELOAD = ("numpy", "pandas", "matplotlib")
 
 
 class IsolationMissing(Exception):
-    """This machine cannot hold a program. The message names what is missing, how to get it, and what may be accepted."""
+    """This machine cannot hold a program. The message names what is missing, and how to get or accept that."""
 
 
 def local_backend(

@@ -31,7 +31,7 @@ class Limit:
 
 
 LIMITS = (
-    # 1 and not 0: where core_pattern is a pipe (apport, systemd-coredump), the kernel heeds no limit but this one (core(5)).
+    # 1 and not 0: where core_pattern is a pipe (apport, systemd-coredump), the kernel heeds no other limit (core(5)).
     Limit("CORE", None, "a dump would fill the workspace, or feed the guest's bytes to the node's crash handler", 1),
     Limit("MSGQUEUE", None, "message queues outlive the program"),
     Limit("MEMLOCK", None, "locked pages cannot be taken back when memory is short"),

@@ -2,7 +2,8 @@
 
 A deny-list, because programs are to find Linux as they know it: a container runtime's own profile lies around it, and
 namespaces, Landlock, rlimits and the lack of every capability lie beside it. What is *not* here, on purpose: file locks
-(SQLite, filelock), sendfile and copy_file_range (shutil), memfd_create, landlock itself, setuid and its kin (harmless under no_new_privs), pidfd_open of the guest's own processes (asyncio waits on those).
+(SQLite, filelock), sendfile and copy_file_range (shutil), memfd_create, landlock itself, setuid and its kin (harmless
+under no_new_privs), pidfd_open of the guest's own processes (asyncio waits on those).
 
 All arguments that are compared are 32 bits wide in the kernel (`pid_t`, `int`, `unsigned int`; clone takes the low
 word of its flags): it drops the upper half of the register before it looks, so comparing the low word is exact, and

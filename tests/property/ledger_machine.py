@@ -99,6 +99,8 @@ class LedgerMachine(RuleBasedStateMachine):
         if isinstance(answer, Refusal):
             assert not could_have_one, "refused although one was ready"
             assert answer.retry_after_seconds > 0
+            is_full = len(self.waits) >= self.settings.queue
+            assert answer.queue_is_full == is_full, "told that the queue is full, and it is not"
         else:
             self.waits.add(waiter)
             self._take(answer)
@@ -224,6 +226,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def i7_what_was_created_is_on_the_books_until_it_is_deleted(self) -> None:
         assert {slot.name for slot in self.ledger.slots.every()} == self.exist, "I7: on the books"
         assert set(self._in(State.RETIRING)) == self.doomed, "I7: Delete was ordered"
+
+    @invariant()
+    def the_wait_that_is_told_is_at_least_the_one_that_refuses(self) -> None:
+        least = self.ledger._least_wait_seconds("a", self.now)
+        assert 0.0 <= least <= self.ledger.expected_wait_seconds("a", self.now) * (1 + 1e-9), "expected too soon"
 
     @invariant()
     def every_event_leaves_everything_decided(self) -> None:

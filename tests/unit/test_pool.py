@@ -222,7 +222,7 @@ async def test_who_would_wait_in_vain_is_told_at_once_and_not_that_the_queue_is_
         await full(pool)
         async with pool.lease(deadline=soon()):
             began = anyio.current_time()
-            with pytest.raises(PoolTimeout, match="0 waiting, limit 4; expected wait 20.00 s") as refusal:
+            with pytest.raises(PoolTimeout, match=r"0 waiting, limit 4; expected wait 20\.00 s") as refusal:
                 await ran(pool)
             assert anyio.current_time() == began
             assert refusal.value.retry_after_seconds == pytest.approx(20.0)
