@@ -52,7 +52,7 @@ WANTED = {
     "Landlock": "A second wall around files, signals and sockets, should the first have a hole.",
 }
 CGROUPS = {
-    "memory cgroup": "The kernel caps memory; without it a watch reads /proc, and sees what honest programs use, not all"
+    "memory cgroup": "The kernel caps memory; without it a watch reads /proc, and sees what programs use, not all"
     " that a hostile one can hold (unmapped memfds, page tables, pipes): that one can use up this machine's.",
     "pids cgroup": "The kernel caps processes; without it only its limit for each uid holds.",
     "cpu cgroup": "A program gets one core at most, and the service goes first; without it programs may slow all.",

@@ -12,7 +12,7 @@ import os
 from sandbox_runtime import wire
 
 FULL_BYTES = 256 * 1024
-"""Smaller holds less memory; larger keeps the order of the two streams among each other longer, behind a slow reader."""
+"""Smaller holds less memory; larger keeps the order of the two streams longer, behind a slow reader."""
 
 
 class Outbox:

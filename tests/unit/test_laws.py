@@ -18,6 +18,7 @@ PURE = [
     "broker/schemas.py",
     "pool/errors.py",
     "pool/ledger.py",
+    "pool/local/policy.py",
     "pool/policy.py",
     "pool/snapshot.py",
     "pool/states.py",
