@@ -111,7 +111,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head, self._advanced = False, True
         self._stop_timer()
-        # A server ignores an upgrade that it does not know (RFC 9110, 7.8). CONNECT is one by its nature: no URL of ours.
+        # A server ignores an upgrade that it does not know (RFC 9110, 7.8). CONNECT is one by its nature.
         self._upgrading = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
         if not self._upgrading:
             super().on_headers_complete()

@@ -83,7 +83,7 @@ class TerminalSink:
 
 
 class Patience(NullObserver):
-    """Ends the wait for a sandbox when none can be started: a person waits, and the next attempt fails like the last."""
+    """Ends the wait for a sandbox when none can be started: the next attempt would fail like the last."""
 
     def __init__(self) -> None:
         self._scope = anyio.CancelScope()

@@ -2,6 +2,9 @@
 
 Checked by hand, not by type conversion: the entries of a 422 have FastAPI's form, and `5.0` is no integer and `null`
 no list, where a converter would be kind.
+
+SECURITY: a body may hold millions of small values, which would hold up the event loop for seconds. So nothing is made
+into objects whose size as text was not looked at first, and unknown fields never are (tests/unit/test_validation.py).
 """
 
 from __future__ import annotations
@@ -23,6 +26,12 @@ MAX_FILES = 1000
 MAX_ARGUMENT_BYTES = 16 * 1024
 """All arguments, environment names and values together; the wire carries them in one frame."""
 MAX_ARGUMENTS = 1024
+MAX_ARGUMENT_JSON_BYTES = 64 * 1024
+"""Of `args`, and of `env`, as they stand in the body: room for escapes, none for a million empty entries."""
+MAX_FILES_JSON_BYTES = 2**20
+"""Of `files`: a thousand of them with long paths."""
+MAX_SCALAR_BYTES = 4096
+"""Of a value where text, a number or a switch belongs, unless it is text."""
 MAX_TIMEOUT_MS = 2**53 - 1
 MAX_INPUT_CHARS = 256
 
@@ -41,6 +50,24 @@ MESSAGES = {
 }
 """All types of schema errors. Clients may compare them; nothing else is ever sent."""
 
+_INSTEAD = "; use stdin or a file for more"
+_ABSENT = msgspec.Raw()
+_UNSEEN = object()
+"""Stands for a value that is too long to be looked at, and of the wrong kind whatever it holds."""
+
+
+class _Body(msgspec.Struct):
+    """The fields as they stand in the body."""
+
+    code: msgspec.Raw = _ABSENT
+    stdin: msgspec.Raw = _ABSENT
+    args: msgspec.Raw = _ABSENT
+    env: msgspec.Raw = _ABSENT
+    last_line_interactive: msgspec.Raw = _ABSENT
+    timeout_ms: msgspec.Raw = _ABSENT
+    files: msgspec.Raw = _ABSENT
+
+
 _BOOLEANS: Mapping[object, bool] = {
     True: True, "true": True, "yes": True, "on": True, "1": True, "t": True, "y": True,
     False: False, "false": False, "no": False, "off": False, "0": False, "f": False, "n": False,
@@ -49,37 +76,72 @@ _BOOLEANS: Mapping[object, bool] = {
 
 def execute_request(body: bytes | bytearray, *, max_timeout_ms: int) -> ExecuteRequest:
     """Raises `SchemaError` where the form is wrong, `Unprocessable` where the content is."""
-    fields = _object(_json(body), ("body",))
-    request = ExecuteRequest(program=_program(fields), files=_files(fields.get("files", [])))
+    fields = _fields(body)
+    request = ExecuteRequest(
+        program=_program(fields, body), files=_files(_container("files", fields.files, [], MAX_FILES_JSON_BYTES))
+    )
     if request.program.timeout_ms > max_timeout_ms:
         raise Unprocessable(f"timeout_ms exceeds maximum of {max_timeout_ms} ms")
     check_paths([file.path for file in request.files])
     return request
 
 
-def _json(body: bytes | bytearray) -> object:
+def _fields(body: bytes | bytearray) -> _Body:
     if not body:
         _refuse("missing", ("body",), None)
     try:
-        return msgspec.json.decode(body)
-    # RecursionError: "[" * 100000 is a short body. A lone surrogate is refused here too: no file can hold it.
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return msgspec.json.decode(body, type=_Body)
+    except msgspec.ValidationError:
+        # JSON, as far as it was read, but no object.
+        _refuse("model_attributes_type", ("body",), _short(body))
+    except _NO_JSON:
         _refuse("json_invalid", ("body", 0), {})
 
 
-def _program(fields: dict[str, object]) -> Program:
-    if "code" not in fields:
-        _refuse("missing", ("body", "code"), fields)
-    stdin = fields.get("stdin")
-    args, env = _args(fields.get("args", [])), _env(fields.get("env", {}))
+# RecursionError: "[" * 100000 is a short body. A lone surrogate is refused here too: no file can hold it.
+_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def _json(text: msgspec.Raw | bytes | bytearray) -> object:
+    try:
+        return msgspec.json.decode(text)
+    except _NO_JSON:
+        _refuse("json_invalid", ("body", 0), {})
+
+
+def _short(text: bytes | bytearray) -> object:
+    """To be shown in an error, or None."""
+    return _json(text) if len(text) <= MAX_SCALAR_BYTES else None
+
+
+def _scalar(text: msgspec.Raw, default: object = None) -> object:
+    view = memoryview(text)
+    if not view:
+        return default
+    return _UNSEEN if len(view) > MAX_SCALAR_BYTES and view[0] != ord('"') else _json(text)
+
+
+def _container(name: str, text: msgspec.Raw, default: object, limit_bytes: int, advice: str = "") -> object:
+    size = len(memoryview(text))
+    if size > limit_bytes:
+        raise Unprocessable(f"{name} is {size} bytes of JSON, at most {limit_bytes}{advice}.")
+    return _json(text) if size else default
+
+
+def _program(fields: _Body, body: bytes | bytearray) -> Program:
+    if not memoryview(fields.code):
+        _refuse("missing", ("body", "code"), _short(body))
+    stdin = _scalar(fields.stdin)
+    args = _args(_container("args", fields.args, [], MAX_ARGUMENT_JSON_BYTES, _INSTEAD))
+    env = _env(_container("env", fields.env, {}, MAX_ARGUMENT_JSON_BYTES, _INSTEAD))
     _bounded(args, env)
     return Program(
-        code=_string(fields["code"], ("body", "code")),
+        code=_string(_scalar(fields.code), ("body", "code")),
         stdin=None if stdin is None else _string(stdin, ("body", "stdin")),
         args=args,
         env=env,
-        last_line_interactive=_boolean(fields.get("last_line_interactive", True), ("body", "last_line_interactive")),
-        timeout_ms=_milliseconds(fields.get("timeout_ms", 2000), ("body", "timeout_ms")),
+        last_line_interactive=_boolean(_scalar(fields.last_line_interactive, True), ("body", "last_line_interactive")),
+        timeout_ms=_milliseconds(_scalar(fields.timeout_ms, 2000), ("body", "timeout_ms")),
     )
 
 
@@ -116,9 +178,7 @@ def _env_value(name: str, value: object) -> str:
 def _bounded(args: tuple[str, ...], env: dict[str, str]) -> None:
     size = sum(len(text.encode()) for text in (*args, *env, *env.values()))
     if size > MAX_ARGUMENT_BYTES:
-        raise Unprocessable(
-            f"args and env together are {size} bytes, at most {MAX_ARGUMENT_BYTES}; use stdin or a file for more."
-        )
+        raise Unprocessable(f"args and env together are {size} bytes, at most {MAX_ARGUMENT_BYTES}{_INSTEAD}.")
     if len(args) > MAX_ARGUMENTS:
         raise Unprocessable(f"args has {len(args)} entries, at most {MAX_ARGUMENTS}.")
 
@@ -187,6 +247,8 @@ def _refuse(kind: str, loc: Loc, value: object, why: str = "") -> NoReturn:
 
 def _shown(value: object) -> object:
     """The input itself if it is short: an error must not send 32 MiB back."""
+    if value is _UNSEEN:
+        return None
     try:
         return value if len(msgspec.json.encode(value)) <= MAX_INPUT_CHARS else None
     except (ValueError, RecursionError, msgspec.MsgspecError):

@@ -158,10 +158,18 @@ class Keeper:
 
     async def _unmake(self) -> None:
         """End what was made. Tried again until it works, or until the pool gives up and closes the backend."""
+        await self._let_the_answer_go_first()
         failures = 0
         while self._sandbox is not None and not await self._destroyed(self._sandbox):
             failures += 1
             await anyio.sleep(policy.backoff_seconds(failures, self._books.jitter()))
+
+    async def _let_the_answer_go_first(self) -> None:
+        # After an uneventful run only: then no program lives in it any more.
+        seconds = self._books.settings.answer_first_seconds
+        if self.reason is Retirement.USED and seconds:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(seconds)
 
     async def _destroyed(self, sandbox: Sandbox) -> bool:
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + DESTROY_SECONDS):

@@ -202,10 +202,15 @@ class Ledger:
     def _create(self, now: float) -> Create:
         self._serial += 1
         canary = self.proved != self.generation
-        begins = max(now, self.hold.until) if self.hold else now
+        begins = self._begins(now)
         slot = Slot(name=f"s{self._serial}", generation=self.generation, canary=canary, since=begins)
         self.slots.add(slot)
         return Create(slot.name, canary, begins)
+
+    def _begins(self, now: float) -> float:
+        if self.hold:
+            return max(now, self.hold.until)
+        return now if len(self.waiting) else now + self.settings.answer_first_seconds
 
     # --- changes ---
 

@@ -28,6 +28,9 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     refill_eagerly: bool = True
     """False: a sandbox is started while programs run only if fewer than half of `size` are ready. For backends
     whose sandboxes start on the CPUs that the programs need."""
+    answer_first_seconds: Annotated[float, Meta(ge=0)] = 0.0
+    """After a run, so long before its sandbox is ended and the next is started, unless somebody waits for one: where
+    both take the CPUs that the answer needs on its way. Longer leaves the pool a little emptier."""
     max_unavailable: Count = 1
     """Idle sandboxes of an old generation that may be retired before their replacements are ready."""
     max_runs_per_sandbox: Annotated[int, Meta(ge=1, le=1)] = 1

@@ -223,7 +223,8 @@ def _receive(order: Order, places: Places, armed: program.Program) -> program.Pr
     _start_the_clock_of_logging()
     _take_variables(request["env"])
     sys.argv = [program.PATH, *request["args"]]
-    sys.orig_argv = [sys.executable, *sys.argv]
+    if hasattr(sys, "orig_argv"):
+        sys.orig_argv = [sys.executable, *sys.argv]
     if places.cold:
         _become_the_interpreter()
     shadows.make_way(program.WORKSPACE, places.bare_modules)

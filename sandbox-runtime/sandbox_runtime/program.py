@@ -56,16 +56,8 @@ def compiled(source: bytes, echo: bool) -> list[types.CodeType]:
     if not (tree.body and isinstance(tree.body[-1], ast.Expr)):
         return [compile(tree, PATH, "exec", dont_inherit=True)]
     last = ast.Interactive([tree.body.pop()])
-    body = compile(tree, PATH, "exec", dont_inherit=True)
-    # The future statements of the body hold for its last line too.
-    return [body, compile(last, PATH, "single", body.co_flags & _future_flags(), dont_inherit=True)]
-
-
-def _future_flags() -> int:
-    import __future__
-
-    flags: list[int] = [getattr(__future__, name).compiler_flag for name in __future__.all_feature_names]
-    return functools.reduce(int.__or__, flags)
+    # No future statement of the body changes what an expression means.
+    return [compile(code, PATH, mode, dont_inherit=True) for code, mode in ((tree, "exec"), (last, "single"))]
 
 
 def make_main_module() -> types.ModuleType:

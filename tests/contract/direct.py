@@ -1,4 +1,4 @@
-"""Runs one program by `sandbox_runtime.program` as an armed child does, without a sandbox: `direct.py RUNTIME PROGRAM [ARGS…]`.
+"""`direct.py RUNTIME PROGRAM [ARGS…]`: runs one program as an armed child does, without a sandbox.
 
 Any Python from 3.9 on runs this file.
 """
@@ -14,7 +14,8 @@ from sandbox_runtime import program  # noqa: E402
 program.PATH, program.WORKSPACE = path, os.path.dirname(path)
 sys.path[0] = program.WORKSPACE
 sys.argv[:] = sys.argv[2:]
-sys.orig_argv = [sys.executable, *sys.argv]
+if hasattr(sys, "orig_argv"):
+    sys.orig_argv = [sys.executable, *sys.argv]
 with open(path, "rb") as file:
     source = file.read()
 program.open_standard_streams()

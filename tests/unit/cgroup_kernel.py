@@ -67,7 +67,7 @@ class Kernel:
         """A v1 hierarchy's folder."""
         folder = self.root / path
         folder.mkdir(parents=True)
-        self._fill(folder, {**V1_FILES[controller], "cgroup.procs": "", "kind": f"v1 {controller}"})
+        self._fill(folder, {**V1_FILES[controller], "cgroup.procs": "", "tasks": "", "kind": f"v1 {controller}"})
         return folder
 
     # --- v2
@@ -99,7 +99,7 @@ class Kernel:
         place.mkdir()
         version, _, controller = (place.parent / "kind").read_text().partition(" ")
         if version == "v1":
-            contents = {**V1_FILES[controller], "cgroup.procs": "", "kind": f"v1 {controller}"}
+            contents = {**V1_FILES[controller], "cgroup.procs": "", "tasks": "", "kind": f"v1 {controller}"}
         else:
             contents = self._unified_files((place.parent / "cgroup.subtree_control").read_text())
         self._fill(place, contents)

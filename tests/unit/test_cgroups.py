@@ -95,6 +95,7 @@ def test_v2_gets_its_limits(kernel, opened):
     assert read(folder, "memory.max", "memory.oom.group") == [str(limits.wall_bytes(RUN_LIMITS)), "1"]
     assert read(folder, "pids.max", "cpu.max") == ["256", "100000 100000"]
     assert read(folder.parent, "memory.swap.max", "cpu.weight") == ["0", "6"]
+    assert os.readlink(f"/proc/self/fd/{group.enter[0]}") == f"{folder}/cgroup.procs"
     group.remove()
 
 
@@ -102,7 +103,7 @@ def test_a_group_hands_out_doors_and_gauges(kernel, opened):
     groups = opened(cgroup_kernel.hybrid(kernel))
     group = groups.make("s1", RUN_LIMITS)
     assert [os.readlink(f"/proc/self/fd/{each}") for each in group.enter] == [
-        f"{parent}/s1/cgroup.procs" for parent in groups.parents
+        f"{parent}/s1/tasks" for parent in groups.parents
     ]
     assert list(group.gauges) == ["memory_stat", "memory_events", "pids_current", "pids_events", "memory_threshold"]
     assert os.pread(group.gauges["memory_events"], 100, 0).endswith(b"oom_kill 0")

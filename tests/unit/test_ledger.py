@@ -322,6 +322,17 @@ def test_where_cpu_is_shared_refill_waits_for_programs_unless_the_pool_is_half_e
     assert patient.leave(W1, now=now) == [Delete("s2", Retirement.USED), Create("s6", False, now)]
 
 
+def test_the_answer_goes_first_unless_somebody_waits():
+    ledger = ledger_with(size=1, max_in_flight=1, refill_eagerly=False, answer_first_seconds=0.5)
+    now = warm(ledger)
+    assert want(ledger, W1, now) == [Grant("s2", W1), Create("s3", False, now + 0.5)]
+    ledger.saw("s3", Event.STARTED, now=now + 1.0)
+    want(ledger, W2, now + 1.0)
+    want(ledger, W3, now + 1.0)
+    given_back = ledger.leave(W1, now=now + 2.0)
+    assert given_back == [Delete("s2", Retirement.USED), Grant("s3", W2), Create("s4", False, now + 2.0)]
+
+
 # --- generations ---
 
 

@@ -151,11 +151,13 @@ def test_what_a_child_says_is_a_status(running: Stage, said: bytes):
     assert running.run.ended.reason == "exited"
 
 
-def test_what_is_ignored_does_not_hide_what_comes_later(running: Stage):
+def test_after_nonsense_on_the_control_pipe_only_the_kernel_is_believed(running: Stage):
     running.write("control", b"nonsense")
     running.write("control", b"D3 ")
+    assert running.run.ended is None
+    running.run.process_ended(4)
     assert running.run.ended is not None
-    assert running.run.ended.exit_code == 3
+    assert running.run.ended.exit_code == 4
 
 
 def test_a_control_pipe_that_is_closed_says_nothing_and_is_not_asked_again(running: Stage):

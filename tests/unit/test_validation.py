@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import msgspec
@@ -132,6 +134,50 @@ def test_too_many_files_are_refused_before_anything_is_looked_up() -> None:
     with pytest.raises(SchemaError) as refused:
         request(files=files)
     assert refused.value.entry["type"] == "too_long"
+
+
+MANY = b"[" + b",".join([b"[]"] * 500_000) + b"]"
+ENTRIES = b"{" + b",".join(b'"%d":""' % number for number in range(200_000)) + b"}"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("unknown", MANY),
+        ("unknown", ENTRIES),
+        ("env", ENTRIES),
+        ("args", MANY),
+        ("files", MANY),
+        ("stdin", MANY),
+        ("timeout_ms", MANY),
+        ("last_line_interactive", ENTRIES),
+        ("code", ENTRIES),
+    ],
+)
+def test_a_million_values_are_never_made_into_objects(field: str, value: bytes) -> None:
+    body = bytearray(b'{"code":"","%s":%s}' % (field.encode(), value))
+    tracemalloc.start()
+    try:
+        with suppress(SchemaError, Unprocessable) if field != "unknown" else nullcontext():
+            execute_request(body, max_timeout_ms=60_000)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_body_that_is_no_object_is_not_made_into_objects() -> None:
+    tracemalloc.start()
+    try:
+        assert entry(MANY)["type"] == "model_attributes_type"
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("field", ["args", "env", "files"])
+def test_what_is_too_long_is_a_sentence(field: str) -> None:
+    with pytest.raises(Unprocessable, match=f"{field} is [0-9]+ bytes of JSON, at most"):
+        execute_request(b'{"code":"","%s":%s}' % (field.encode(), MANY), max_timeout_ms=60_000)
 
 
 def test_a_cut_stream_ends_with_the_marker_within_the_cap() -> None:

@@ -51,7 +51,7 @@ class Folders:
 
     def doors(self) -> list[str]:
         """Files for whoever enters."""
-        return [f"{path}/cgroup.procs" for path in self._paths]
+        return [f"{path}/{branch.door}" for branch, path in zip(self._branches, self._paths, strict=True)]
 
     def gauges(self) -> Iterator[tuple[str, str]]:
         """Names of gauges, and the files to read."""

@@ -13,7 +13,7 @@ class Group:
 
     def __init__(self, folders: Folders, take_back: Callable[[Folders], bool]) -> None:
         self.enter: list[int] = []
-        """cgroup.procs files: whoever writes "0" to each is in."""
+        """A file of each: a process with a single thread that writes "0" to it is in."""
         self.gauges: dict[str, int] = {}
         """What the supervisor reads, named as in `sandbox_runtime/gauges.py`."""
         self._folders: Folders | None = folders
