@@ -92,7 +92,7 @@ def _fields(body: bytes | bytearray) -> _Body:
     try:
         return msgspec.json.decode(body, type=_Body)
     except msgspec.ValidationError:
-        # JSON, as far as it was read, but no object.
+        _check_syntax(body)
         _refuse("model_attributes_type", ("body",), _short(body))
     except _NO_JSON:
         _refuse("json_invalid", ("body", 0), {})
@@ -100,6 +100,14 @@ def _fields(body: bytes | bytearray) -> _Body:
 
 # RecursionError: "[" * 100000 is a short body. A lone surrogate is refused here too: no file can hold it.
 _NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def _check_syntax(body: bytes | bytearray) -> None:
+    """As a field it is read to its end and nothing is made of it."""
+    try:
+        msgspec.json.decode(b'{"code":' + body + b"}", type=_Body)
+    except _NO_JSON:
+        _refuse("json_invalid", ("body", 0), {})
 
 
 def _json(text: msgspec.Raw | bytes | bytearray) -> object:

@@ -87,7 +87,9 @@ class Gauges:
         """Whether a guest was refused a process; where nobody counts refusals, whether there can be no more."""
         if "pids_events" in self._files:
             return self._refusals() > self._refused_before
-        return self.processes() >= limit
+        if "pids_current" in self._files:
+            return self.processes() >= limit
+        return self.processes() > limit  # the kernel lets one more be, so that it shows (child.MARGIN_PROCESSES)
 
     def processes(self) -> int:
         """Processes and threads; without a cgroup processes only, the kernel's own limit holds the threads."""

@@ -119,6 +119,23 @@ async def test_the_answer_comes_before_the_sandbox_is_ended():
 
 
 @in_virtual_time
+async def test_the_answer_has_a_moment_before_the_sandbox_is_ended_unless_a_program_may_live_in_it():
+    backend = FakeBackend()
+    async with pool_of(backend, answer_first_seconds=0.5) as pool:
+        await full(pool)
+        async with pool.lease(deadline=soon()) as lease:
+            await lease.run(PRINT, (), KeepingSink(), soon(11.0))
+        await anyio.sleep(0.4)
+        assert lease.sandbox in backend.live
+        await anyio.sleep(0.2)
+        assert lease.sandbox not in backend.live
+        async with pool.lease(deadline=soon()) as doubtful:
+            pass
+        await everyone_has_acted()
+        assert doubtful.sandbox not in backend.live
+
+
+@in_virtual_time
 async def test_a_lease_has_one_run_and_is_dead_after_it():
     async with pool_of(FakeBackend()) as pool:
         async with pool.lease(deadline=soon()) as lease:
