@@ -9,7 +9,7 @@ import anyio
 import msgspec
 from starlette.requests import Request
 
-from broker.body import read_json_body
+from broker.body import HeldBody, read_json_body
 from broker.errors import FileMissing
 from broker.files import FileStore
 from broker.schemas import InputFile
@@ -46,11 +46,11 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
         return max(self.answer_deadline, anyio.current_time() + self.least_seconds)
 
 
-async def admit(request: Request, service: Service) -> Admitted:
+async def admit(request: Request, service: Service, held: HeldBody) -> Admitted:
     """Raises what `errors.TABLE` has below 500, or `PoolClosed`."""
     if service.draining:
         raise PoolClosed("The service is shutting down.")
-    body = await read_json_body(request, limit_bytes=MAX_BODY_BYTES)
+    body = await read_json_body(request, held, limit_bytes=MAX_BODY_BYTES)
     began = anyio.current_time()
     asked = execute_request(body, max_timeout_ms=service.settings.max_exec_timeout_ms)
     run_seconds, settings = asked.program.timeout_ms / 1000, service.settings

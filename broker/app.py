@@ -82,7 +82,7 @@ def _cors(settings: Settings) -> list[Middleware]:
     return [
         Middleware(
             CORSMiddleware,
-            allow_origins=settings.cors_origins,
+            allow_origins=tuple(origin.lower().rstrip("/") for origin in settings.cors_origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Content-Type", "X-Request-Id"],
             expose_headers=["X-Request-Id", "Server-Timing", "Retry-After", "Content-Disposition"],

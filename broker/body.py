@@ -9,14 +9,41 @@ import anyio
 from starlette.requests import Request
 from starlette.types import Message
 
-from broker.errors import BodyStalled, ClientGone, TooLarge, WrongContentType
+from broker.errors import BodiesFull, BodyStalled, ClientGone, TooLarge, WrongContentType
 
 # A client that sends nothing for so long is gone, or means to hold a connection open for nothing.
 STALL_SECONDS = 30.0
 
 
-async def read_json_body(request: Request, *, limit_bytes: int) -> bytearray:
-    """The whole body. Raises `TooLarge` without having held more than the limit."""
+class BodyBudget:
+    """What the bodies of all requests under way may hold of memory."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.held_bytes = 0
+
+
+class HeldBody:
+    """One request's part of the budget, until `release`. The program in it is held as long as the request lasts."""
+
+    def __init__(self, budget: BodyBudget) -> None:
+        self._budget = budget
+        self._bytes = 0
+
+    def take(self, size: int) -> None:
+        """Raises `BodiesFull`."""
+        if self._budget.held_bytes + size > self._budget.limit_bytes:
+            raise BodiesFull("The bodies of all requests together are at their limit; try again.")
+        self._budget.held_bytes += size
+        self._bytes += size
+
+    def release(self) -> None:
+        self._budget.held_bytes -= self._bytes
+        self._bytes = 0
+
+
+async def read_json_body(request: Request, held: HeldBody, *, limit_bytes: int) -> bytearray:
+    """The whole body. Raises `TooLarge` without having held more than the limit, or `BodiesFull`."""
     _require_json(request)
     if declared_bytes(request) > limit_bytes:
         raise TooLarge(_too_large(limit_bytes))
@@ -24,6 +51,7 @@ async def read_json_body(request: Request, *, limit_bytes: int) -> bytearray:
     async for piece in pieces(request):
         if len(body) + len(piece) > limit_bytes:
             raise TooLarge(_too_large(limit_bytes))
+        held.take(len(piece))
         body += piece
     return body
 

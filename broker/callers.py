@@ -50,6 +50,9 @@ def _origin_is_known(known: CallerRules, origin: str, host: str) -> bool:
 
 def host_name(host: str) -> str:
     """A Host header without its port, in lower case; empty when it is none."""
+    # SECURITY: what stands before an @ is no part of a host name, and no Host header has it.
+    if "@" in host:
+        return ""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:

@@ -52,6 +52,10 @@ class TooLarge(BrokerError):
     """A body or a file above its limit."""
 
 
+class BodiesFull(BrokerError):
+    """The bodies of all requests together are at their limit."""
+
+
 class WrongContentType(BrokerError):
     """Not the content type that this path takes."""
 
@@ -93,6 +97,7 @@ TABLE: Mapping[type[Exception], Kind] = {
     Unprocessable: Kind(422, "unprocessable"),
     FileMissing: Kind(404, "file_not_found"),
     TooLarge: Kind(413, "too_large"),
+    BodiesFull: Kind(503, "bodies_full", retryable=True),
     WrongContentType: Kind(415, "wrong_content_type"),
     BadUpload: Kind(422, "bad_upload"),
     BodyStalled: Kind(408, "body_stalled", retryable=True),

@@ -35,8 +35,8 @@ class BatchSink:
 
 async def execute(request: Request) -> Response:
     service = service_of(request)
-    with service.request("execute"):
-        admitted = await admit(request, service)
+    with service.request("execute") as held:
+        admitted = await admit(request, service, held)
         ended = await while_connected(partial(_run, service, admitted), request.receive)
     service.metrics.result(ended)
     add_timings(request, ended.timings_ms)

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 import anyio
 from starlette.requests import Request
 
+from broker.body import BodyBudget, HeldBody
 from broker.files import FileStore
 from broker.metrics import Metrics
 from broker.settings import Settings
+from broker.validation import MAX_BODY_BYTES
 from pool import Isolation, PoolError, SandboxPool
 
 # The level of the compatible API that is implemented: clients switch sessions on from 0.4.0.
@@ -18,6 +20,9 @@ API_LEVEL = "0.3.3"
 SERVICE_VERSION = "0.1.0"
 # A pool without a warm sandbox for so long, and with a reason for it, is ill; before that it is only busy.
 COLD_SECONDS = 60.0
+
+# Of the bodies of all requests for a run under way. Less refuses long programs that come together; more is memory.
+MAX_BODIES_BYTES = 8 * MAX_BODY_BYTES
 
 
 class Service:
@@ -34,18 +39,21 @@ class Service:
         """Set on SIGTERM: what runs may end, nothing new begins."""
         self.active = 0
         """Requests for a run under way; SIGTERM waits for them."""
+        self.bodies = BodyBudget(MAX_BODIES_BYTES)
         self._idle = anyio.Event()
 
     @contextmanager
-    def request(self, operation: str) -> Iterator[None]:
+    def request(self, operation: str) -> Iterator[HeldBody]:
         """One request for a run, from its first byte on."""
         self.active += 1
+        held = HeldBody(self.bodies)
         try:
-            yield
+            yield held
         except PoolError as error:
             self.metrics.rejected(operation, error)
             raise
         finally:
+            held.release()
             self.active -= 1
             if self.draining and not self.active:
                 self._idle.set()

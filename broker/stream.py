@@ -107,8 +107,8 @@ class ExecutionStream:
         self._request = request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._service.request("execute_stream"):
-            admitted = await admit(self._request, self._service)
+        with self._service.request("execute_stream") as held:
+            admitted = await admit(self._request, self._service, held)
             events = EventSender(send)
             try:
                 await while_connected(partial(self._serve, admitted, events), receive)

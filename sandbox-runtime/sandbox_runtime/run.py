@@ -150,19 +150,23 @@ class Run:
         self._next_look = time.monotonic() + self._gauge.next_look_seconds(used_bytes, most_bytes)
 
     def process_ended(self, status: int) -> None:
-        """The kernel's word on the child."""
+        """The kernel's word on the child. Its own, which names limits too, may have come in the same moment."""
+        self._hear_status()
         oom = status == -signal.SIGKILL and self._gauge.was_killed_by_the_kernel()
         self.end(killed("oom") if oom else end_of_process(status))
 
     def _control(self, loop: Loop) -> None:
+        # SECURITY: once is enough. Reading more of what a guest can write here for ever, a byte at a time, would be
+        # paid for by us and not by its cgroup (tests/hostile/test_pipes.py).
+        if self._hear_status() is not None:
+            loop.off(self._pipes.control)
+
+    def _hear_status(self) -> bytes | None:
         said = _read(self._pipes.control)
         match = _STATUS.match(said or b"")
         if match and int(match[1]) <= 255:
             self.end(End("exited", int(match[1]), limits_hit=_known(match[2])))
-        # SECURITY: once is enough. Reading more of what a guest can write here for ever, a byte at a time, would be
-        # paid for by us and not by its cgroup (tests/hostile/test_pipes.py).
-        if said is not None:
-            loop.off(self._pipes.control)
+        return said
 
     def _feed(self, loop: Loop) -> None:
         try:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 READ_BYTES = 256 * 1024
 KILL_SECONDS = 3.0
-"""All guests must be dead by then, or the sandbox ends instead of answering. 1 500 of them took 0.4 s."""
+"""So long the guests have to die, and until collecting has to end if that is later; then the sandbox ends instead of
+answering. 1 500 of them took 0.4 s."""
 
 _PROTOCOL_BROKEN, _CHILD_FAILED, _UNKILLABLE = 65, 70, 71
 """Exit statuses, for the launcher's log: the channel closes, and the broker retires the sandbox."""

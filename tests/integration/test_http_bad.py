@@ -131,6 +131,19 @@ def test_a_body_above_32_mib_is_413(service: Running, path: str, declared: bool)
     assert (answer.status_code, answer.json()["detail"]) == (413, "Request body exceeds maximum of 32 MB")
 
 
+@pytest.mark.parametrize("path", ["/v1/execute", "/v1/execute/stream"])
+def test_bodies_together_have_a_limit_and_give_back_what_they_held(make_service: Any, path: str) -> None:
+    service = make_service()
+    service.service.bodies.limit_bytes = 1000
+    for _ in range(3):
+        assert service.client.post(path, json={"code": "#" * 600}).status_code == 200
+        answer = service.client.post(path, json={"code": "#" * 1000})
+        assert (answer.status_code, answer.json()["code"], answer.json()["retryable"]) == (503, "bodies_full", True)
+        assert answer.headers["retry-after"] == "1"
+    service.until_idle()
+    assert service.service.bodies.held_bytes == 0
+
+
 def test_ten_megabytes_of_source_run(local: Running) -> None:
     assert local.execute("#" * 10_000_000 + "\nprint('end')").json()["stdout"] == "end\n"
 

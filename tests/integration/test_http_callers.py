@@ -45,6 +45,12 @@ def test_listed_origins_may_call_and_are_told_so(make_service: Any) -> None:
     assert service.client.get("/health", headers={"Origin": "https://evil.example"}).status_code == 403
 
 
+def test_origins_are_compared_as_browsers_spell_them(make_service: Any) -> None:
+    service = make_service(cors_origins=("http://Chat.Example/",))
+    answer = service.client.get("/health", headers={"Origin": "http://chat.example"})
+    assert answer.headers["access-control-allow-origin"] == "http://chat.example"
+
+
 def test_listed_hosts_are_answered(make_service: Any) -> None:
     service = make_service(allowed_hosts=("Code.Internal",))
     assert service.client.get("/health", headers={"Host": "code.internal:8000"}).status_code == 200

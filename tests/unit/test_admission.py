@@ -12,6 +12,7 @@ import pytest
 from starlette.requests import Request
 
 from broker.admission import SECONDS_FROM_GRANT, Admitted, admit
+from broker.body import BodyBudget, HeldBody
 from broker.errors import FileMissing, Unprocessable
 from broker.files import FileStore
 from broker.settings import Settings
@@ -39,7 +40,7 @@ class Asked:
             return {"type": "http.request", "body": body, "more_body": False}
 
         scope = {"type": "http", "method": "POST", "headers": [(b"content-type", b"application/json")]}
-        return await admit(Request(scope, receive), self)  # type: ignore[arg-type]  # no pool is needed here
+        return await admit(Request(scope, receive), self, HeldBody(BodyBudget(2**20)))  # type: ignore[arg-type]  # no pool is needed here
 
     async def put(self, data: bytes) -> str:
         writer = self.store.write()

@@ -45,7 +45,19 @@ def test_local_names(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["", "localhost.evil.example", "127.0.0.1.nip.io", "0.0.0.0", "192.168.1.1", "[::2]", "[", "a]b"]
+    "host",
+    [
+        "",
+        "localhost.evil.example",
+        "127.0.0.1.nip.io",
+        "0.0.0.0",
+        "192.168.1.1",
+        "[::2]",
+        "[",
+        "a]b",
+        "evil.com@localhost",
+        "@localhost",
+    ],
 )
 def test_names_that_only_look_local(host: str) -> None:
     assert refusal(LOCAL, host=host, origin=None) is not None

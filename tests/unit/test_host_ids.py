@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pool.local.host_ids import FIRST_HOST_ID, HOST_IDS, HostIds
@@ -15,6 +15,7 @@ def small(start: int = 0) -> HostIds:
     return HostIds(FIRST, COUNT, start)
 
 
+@settings(deadline=None)
 @given(start=st.integers(0, COUNT - 1), takes=st.lists(st.integers(-1, COUNT), max_size=60))
 def test_an_id_is_never_out_twice(start: int, takes: list[int]):
     # -1 takes one; n gives back the n-th that is out, if there is one.

@@ -6,7 +6,7 @@ import errno
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox_runtime import wire, workspace
@@ -42,6 +42,7 @@ def test_inputs_are_written_where_they_belong(root: Path):
     assert inputs.are_complete()
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=300), cuts=st.lists(st.integers(0, 300), max_size=5))
 def test_pieces_of_any_size_make_the_same_file(tmp_path_factory: pytest.TempPathFactory, data: bytes, cuts: list[int]):
     root = tmp_path_factory.mktemp("workspace")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pool.local.policy import UpkeepPolicy
@@ -42,6 +42,7 @@ def test_more_than_so_many_in_a_window_wait_until_it_has_passed():
 ROUNDING = 1e-6
 
 
+@settings(deadline=None)
 @given(deaths=st.lists(st.floats(0.0, 100.0), max_size=60))
 def test_no_window_ever_sees_more_launchers_than_allowed(deaths: list[float]):
     # Each launcher is started after its pause, and lives for as long as is given.
