@@ -39,7 +39,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     preload_if_there: tuple[str, ...] = ()
     group_parents: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
-    """Steps of the lock-down to leave out. SECURITY: only tests fill it; no setting leads here."""
+    """Steps of the lock-down to leave out, or `child.COLD`. SECURITY: only tests fill it; no setting leads here."""
 
     def keeper_facts(self, lifeline: int, control: int) -> dict[str, object]:
         """What `launcher/keeper.py` is told, with the numbers of its descriptors."""

@@ -20,7 +20,7 @@ from sandbox_runtime import wire
 from tests.hostile.aftermath import processes
 from tests.local_backends import RUN, Frame, children, local_backend, nursery, templates
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 30.0
 
 
 class Dialogue:

@@ -285,12 +285,13 @@ def test_frames_of_a_run_come_in_their_order(broker: Speaking):
 @pytest.mark.parametrize("leaves", ["", "open('made', 'w').write('x')\n"], ids=["no files", "a file"])
 def test_nothing_is_said_after_the_outcome_whatever_lives_on(broker: Speaking, leaves: str):
     daemons = """
-import os
+import os, time
 for _ in range(4):
     if os.fork() == 0:
         os.setsid()
         while True:
             os.write(1, b"x" * 512)
+            time.sleep(0.0002)
 """
     with broker.greeted() as speaks:
         answer = run(speaks, leaves + daemons)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import anyio
@@ -91,15 +92,16 @@ async def test_no_sandbox_fails_while_templates_are_renewed():
         printed: list[str] = []
 
         async def one_after_the_other(caller: int) -> None:
-            for number in range(6):
+            for number in itertools.count():
                 async with sandbox_of(backend, f"sandbox-{caller}-{number}") as sandbox:
                     printed.append(await output_of(sandbox, "print(1)"))
+                if backend.generation() > 3:
+                    return
 
         async with anyio.create_task_group() as tasks:
             for caller in range(6):
                 tasks.start_soon(one_after_the_other, caller)
-        assert printed == ["1\n"] * 36
-        assert backend.generation() > 2
+        assert set(printed) == {"1\n"}
         assert len(keepers()) == 1
         await eventually(lambda: len(templates()) == 1)
 
