@@ -29,6 +29,10 @@ _ONYX = """
 ONYX = frozenset(_ONYX.split())
 STORE_SCHEMES = ("s3", "gs", "az")
 MIB = 2**20
+MOST_MIB = 2**20
+"""A tebibyte: no machine of today gives more to one program, and a slip of the finger is above it."""
+DAY_MS = 86_400_000
+YEAR_SECONDS = 31_536_000
 ANSWER_FIRST_SECONDS = 0.005
 """Ending a sandbox and starting the next take 25 ms of CPU, an answer 1 ms: without a pause a caller on the same
 machine, with two cores, waited 3 ms more. Twice as long gains nothing."""
@@ -60,7 +64,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["local"], about("Where sandboxes live. `local`: namespaced processes on this machine.")
     ] = "local"
     max_exec_timeout_ms: Annotated[
-        int, about("Milliseconds; a request for more is refused. Onyx always asks for 60 000: less breaks it.", ge=1)
+        int,
+        about(
+            "Milliseconds; a request for more is refused. Onyx always asks for 60 000: less breaks it.", ge=1, le=DAY_MS
+        ),
     ] = 60_000
     max_output_bytes: Annotated[
         int,
@@ -72,15 +79,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 1_000_000
     memory_limit_mb: Annotated[
-        int, about("MiB a program may use, beside its files. 256 is enough for pandas on some ten megabytes.", ge=16)
+        int,
+        about(
+            "MiB a program may use, beside its files. 256 is enough for pandas on some ten megabytes.",
+            ge=16,
+            le=MOST_MIB,
+        ),
     ] = 256
     file_ttl_sec: Annotated[
         int,
-        about("Seconds until a stored file is gone. Clients never delete inputs, and reuse them for minutes.", ge=1),
+        about(
+            "Seconds until a stored file is gone. Clients never delete inputs, and reuse them for minutes.",
+            ge=1,
+            le=10 * YEAR_SECONDS,
+        ),
     ] = 3600
     max_file_size_mb: Annotated[
         int,
-        about("MiB of one upload, and of one file that a program writes. Onyx sends at most 100 MiB a call.", ge=1),
+        about(
+            "MiB of one upload, and of one file that a program writes. Onyx sends at most 100 MiB a call.",
+            ge=1,
+            le=MOST_MIB,
+        ),
     ] = 100
     file_storage_dir: Annotated[
         str, about("Folder for files, made with mode 0700. Unused when `BROKER_FILE_STORAGE_URL` is set.")
@@ -134,9 +154,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None, about("Virtual environment that programs import from. Unset: `.programs` beside the source.")
     ] = None
     workspace_mb: Annotated[
-        int, about("MiB of files in `/workspace`, which are memory of the machine while a run lasts.", ge=1)
+        int,
+        about("MiB of files in `/workspace`, which are memory of the machine while a run lasts.", ge=1, le=MOST_MIB),
     ] = 100
-    tmp_mb: Annotated[int, about("MiB of files in `/tmp`, beside the workspace.", ge=1)] = 64
+    tmp_mb: Annotated[int, about("MiB of files in `/tmp`, beside the workspace.", ge=1, le=MOST_MIB)] = 64
     processes: Annotated[
         int,
         about("Processes and threads of one program. 256 lets thread pools be, and ends fork bombs.", ge=1, le=100_000),
@@ -152,7 +173,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = False
     file_quota_mb: Annotated[
-        int, about("MiB of all stored files; an upload beyond is answered 507. 0 switches the quota off.", ge=0)
+        int,
+        about("MiB of all stored files; an upload beyond is answered 507. 0 switches the quota off.", ge=0, le=2**40),
     ] = 10_240
     file_storage_url: Annotated[
         str | None,

@@ -36,7 +36,7 @@ async def eventually(holds: Callable[[], object], *, within_seconds: float = PAT
 
 @asynccontextmanager
 async def local_backend(
-    *, seconds: float = 2 * PATIENCE_SECONDS, changed: Mapping[str, Any] | None = None, **planned: Any
+    *, seconds: float = 4 * PATIENCE_SECONDS, changed: Mapping[str, Any] | None = None, **planned: Any
 ) -> AsyncIterator[LocalBackend]:
     """A running backend, planned as by `tests.sandboxes.plan` but for what is changed; it ends after so long."""
     made = msgspec.structs.replace(plan(**planned), **(changed or {}))

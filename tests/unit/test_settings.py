@@ -59,7 +59,7 @@ REFUSED = [
     ({"PORT": "80.5"}, "PORT=80.5: needs a whole number from 0 to 65535; the nearest valid one is 80."),
     ({"PORT": "8_000"}, "PORT=8_000: needs a whole number from 0 to 65535; the nearest valid one is 8000."),
     ({"BROKER_QUEUE": "-1"}, "BROKER_QUEUE=-1: needs a whole number from 0 to 100000; the nearest valid one is 0."),
-    ({"FILE_TTL_SEC": "0"}, "FILE_TTL_SEC=0: needs a whole number from 1 up; the nearest valid one is 1."),
+    ({"FILE_TTL_SEC": "0"}, "FILE_TTL_SEC=0: needs a whole number from 1 to 315360000; the nearest valid one is 1."),
     (
         {"BROKER_GRACE_SECONDS": "nan"},
         "BROKER_GRACE_SECONDS=nan: needs a number from 0 up; the nearest valid one is 0.",

@@ -7,8 +7,6 @@ import importlib
 import os
 import sys
 
-from . import huge_pages
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
@@ -41,7 +39,6 @@ def load(needed: list[str], if_there: list[str]) -> list[str]:
     # Without it a collection in a child writes to every page that it shares: 17 instead of 157 sandboxes a second.
     gc.collect()
     gc.freeze()
-    huge_pages.gather()
     return loaded
 
 
