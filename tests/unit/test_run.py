@@ -151,12 +151,15 @@ def test_what_a_child_says_is_a_status(running: Stage, said: bytes):
     assert running.run.ended.reason == "exited"
 
 
-def test_after_nonsense_on_the_control_pipe_only_the_kernel_is_believed(running: Stage):
+def test_after_nonsense_on_the_control_pipe_only_the_end_of_the_process_ends_the_run(running: Stage):
     running.write("control", b"nonsense")
-    running.write("control", b"D3 ")
-    running.run.process_ended(4)
-    assert running.run.ended is not None
-    assert running.run.ended.exit_code == 4  # 3, had the second message been believed
+    running.write("control", b"D3 disk")
+    before = running.run.ended
+    running.run.process_ended(3)
+    ended = running.run.ended
+    assert before is None
+    assert ended is not None
+    assert (ended.exit_code, ended.limits_hit) == (3, ["disk"])
 
 
 def test_a_control_pipe_that_is_closed_says_nothing_and_is_not_asked_again(running: Stage):

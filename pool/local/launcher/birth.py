@@ -32,12 +32,13 @@ _BY_STEP = {
     "network_namespace": namespaces.CLONE_NEWNET,
 }
 _OWN = namespaces.MS_NOSUID | namespaces.MS_NODEV
+OWN_FOLDERS = ("/workspace", "/tmp", "/dev/shm")  # noqa: S108  # the sandbox's own mounts
 
 
-def become_first(host_id: int, as_root: bool, limits: dict[str, int], lockdown: Lockdown) -> None:
+def become_first(host_id: int, as_root: bool, limits: dict[str, int], trees: list[str], lockdown: Lockdown) -> None:
     """Make this process, already PID 1 of a new PID namespace, a locked-down zygote.
 
-    `host_id` is the uid and gid on the host: one that is used by nobody else.
+    `host_id` is the uid and gid on the host: one that is used by nobody else. `trees` as in `root.build`.
     """
     os.setsid()  # the filter protects a process and the group it leads
     lockdown.did("pid_namespace", "mount_namespace", "read_only_root")
@@ -46,7 +47,9 @@ def become_first(host_id: int, as_root: bool, limits: dict[str, int], lockdown: 
         lockdown.step(name, functools.partial(namespaces.unshare, flag))
     _name_the_host(lockdown)
     own_id = host_id if as_root and lockdown.wants("own_uid") else os.getuid()
+    hidden = root.hidden_by(OWN_FOLDERS, trees)
     _mount_own(own_id, limits)
+    root.show_again(hidden, writable=not lockdown.wants("read_only_root"))
     if as_root:
         lockdown.step("own_uid", lambda: _switch_ids(host_id))
     else:

@@ -73,6 +73,22 @@ def make_read_only(trees: list[str]) -> None:
         _bind(path, path, writable=False)
 
 
+def hidden_by(folders: tuple[str, ...], trees: list[str]) -> list[tuple[str, int]]:
+    """The trees that mounts on these folders will hide, each with a handle of this mount namespace.
+
+    An environment below /tmp works for what is preloaded, and fails at the first lazy import and for `sys.executable`.
+    """
+    below = [tree for tree in trees if any(f"{tree}/".startswith(f"{folder}/") for folder in folders)]
+    return [(tree, os.open(tree, os.O_PATH | os.O_CLOEXEC)) for tree in _present(below)]
+
+
+def show_again(hidden: list[tuple[str, int]], writable: bool) -> None:
+    """Bind them over what hides them now."""
+    for tree, handle in hidden:
+        _bind(tree, tree, writable, handle)
+        os.close(handle)
+
+
 def seal() -> None:
     """From here on nothing in the root can be written."""
     namespaces.mount("none", "/", None, namespaces.MS_BIND | namespaces.MS_REMOUNT | _READ_ONLY)

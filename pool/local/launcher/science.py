@@ -74,7 +74,7 @@ class Template:
         self, control: socket.socket, facts: ScienceFacts, left_out: frozenset[str], bare_modules: frozenset[str]
     ) -> None:
         self._control, self._left_out = control, left_out
-        self._as_root = facts["as_root"]
+        self._as_root, self._trees = facts["as_root"], facts["trees"]
         self._places = child.Places(
             environment=facts["environment"],
             python=sys.executable,
@@ -157,7 +157,8 @@ class Template:
         descriptors.close_all_but([0, 1, 2, *own])
         deaths.forget()
         try:
-            birth.become_first(order["host_id"], self._as_root, order["limits"], lockdown)  # type: ignore[arg-type]
+            host_id, limits = order["host_id"], order["limits"]
+            birth.become_first(host_id, self._as_root, limits, self._trees, lockdown)  # type: ignore[arg-type]
         except OSError as error:
             _tell(supervisor, {"failed": str(error)})
             os._exit(70)
