@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from tests.sandboxes import plan, sandboxes
 
 def test_an_environment_below_tmp_is_there_read_only():
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)  # a sandbox has a uid of its own
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
         code = (
             "import os, subprocess, sys\n"
