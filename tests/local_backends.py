@@ -20,7 +20,7 @@ from sandbox_runtime import wire
 from tests.hostile.aftermath import descendants
 from tests.sandboxes import groups, plan
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 LOOK_SECONDS = 0.002
 RUN = "7f"
 

@@ -72,10 +72,20 @@ class Supervisor:
         said = os.read(self._pipes.control, READ_BYTES)
         armed: dict[str, list[str]] = json.loads(said[1:]) if said.startswith(child.ARMED) else {}
         if "applied" not in armed:
+            self._await_verdict()
             sys.stderr.write(f"a child could not be locked down: {armed.get('failed', 'it died')}\n")
             leave(_CHILD_FAILED)
         self._child_pid = descriptors.receive(self._zygote)[0]["forked"]  # type: ignore[assignment]  # our own zygote
         self._greet(armed)
+
+    def _await_verdict(self) -> None:
+        """Return when the zygote has told of the child's death. Where the whole sandbox is being ended, the child
+        is only the first to go, and that is no complaint: the zygote says nothing any more."""
+        try:
+            while "ended" not in descriptors.receive(self._zygote)[0]:
+                pass
+        except OSError:
+            leave(0)
 
     def _greet(self, armed: dict[str, list[str]]) -> None:
         self._say(

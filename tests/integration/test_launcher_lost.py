@@ -166,8 +166,9 @@ async def test_nothing_is_left_of_launchers_lost_in_a_row():
         for generation in range(2, 8):
             kill(PARTS[generation % 3]())
             await makes_sandboxes_again(backend, generation)
-        await eventually(lambda: len(descendants(os.getpid())) == before[1])
-        assert len(open_descriptors()) == before[0]
+        # At most: what was just ended may still have been there when it was counted.
+        await eventually(lambda: len(descendants(os.getpid())) <= before[1])
+        assert len(open_descriptors()) <= before[0]
 
 
 @as_each_part
