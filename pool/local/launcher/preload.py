@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 STANDARD = ("ast", "asyncio", "collections", "csv", "datetime", "decimal", "io", "json", "logging", "math",
             "multiprocessing", "random", "re", "statistics", "string", "subprocess", "tempfile", "textwrap",
-            "threading", "traceback", "typing", "unittest.mock", "urllib.request", "uuid")  # fmt: skip
+            "threading", "traceback", "typing", "uuid")  # fmt: skip
 
 
 MOST_NAMES, LONGEST_NAME_CHARS = 64, 64

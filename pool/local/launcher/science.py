@@ -16,7 +16,7 @@ from sandbox_runtime import child, deaths, descriptors, kernel, namespaces, prog
 from sandbox_runtime.lockdown import Lockdown
 from sandbox_runtime.polling import Loop
 
-from . import birth, nursery, preload, root
+from . import birth, huge_pages, nursery, preload, root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def _prepare(
     birth.lay_out_tmp()
     # Loaded inside the root that programs will see: what is missing there is found now and not in a run.
     loaded = preload.load(facts["preload"], [*preload.STANDARD, *facts["preload_if_there"]])
+    huge_pages.gather()
     if not writable:
         root.seal()
     kernel.set_dumpable(False)
