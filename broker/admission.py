@@ -22,10 +22,11 @@ _LOOKUPS_AT_ONCE = 8
 
 # What follows the grant of a sandbox has so long beside `timeout_ms`, however long the queue took: staging, the kill,
 # collection, and a second or two of a busy machine. Less answers 502 for programs that ended in time, only because
-# they were granted late. More keeps clients who wait for `timeout_ms` and 10 s from hearing of it: after the whole
-# queue wait (8 s) and the longest run (60 s) it makes 71 s of their 70, but only where all of it is used up. A shorter
-# queue wait would keep the sum below, and turn away for certain those who are nearly always answered in time.
+# they were granted late; more keeps clients from hearing of it.
 SECONDS_FROM_GRANT = 3.0
+# Beside the longest run that is allowed, no answer takes longer than this from its request, or than `overhead_seconds`
+# where that is more: clients give up after 70 s and the longest default run takes 60.
+SECONDS_BESIDE_LONGEST = 9.0
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,11 +40,13 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     """When the queue, the run and everything beside it are to be over."""
     least_seconds: float
     """What the run and everything beside it get from the grant of a sandbox, though it be granted late."""
+    latest_answer: float
+    """But not beyond this."""
 
     @property
     def run_deadline(self) -> float:
         """For a run that begins now, with its sandbox in hand."""
-        return max(self.answer_deadline, anyio.current_time() + self.least_seconds)
+        return max(self.answer_deadline, min(self.latest_answer, anyio.current_time() + self.least_seconds))
 
 
 async def admit(request: Request, service: Service, held: HeldBody) -> Admitted:
@@ -62,6 +65,9 @@ async def admit(request: Request, service: Service, held: HeldBody) -> Admitted:
         answer_deadline=began + settings.shared_seconds + run_seconds,
         # An operator who said less for everything beside the run gets no more after the grant.
         least_seconds=min(SECONDS_FROM_GRANT, settings.overhead_seconds or SECONDS_FROM_GRANT) + run_seconds,
+        latest_answer=began
+        + settings.max_exec_timeout_ms / 1000
+        + max(settings.shared_seconds, SECONDS_BESIDE_LONGEST),
     )
 
 

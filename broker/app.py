@@ -100,14 +100,22 @@ async def _on_surprise(_request: Request, error: Exception) -> Response:
     return error_response(error)
 
 
-async def _on_http_exception(_request: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     """What the router says: no such path, not that method."""
     if not isinstance(error, HTTPException):
         raise error
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http")
     body = {"detail": error.detail, "code": code, "retryable": False}
+    headers = {"Allow": _allowed(request.scope["path"])} if error.status_code == 405 else error.headers
     return Response(
-        msgspec.json.encode(body), status_code=error.status_code, headers=error.headers, media_type="application/json"
+        msgspec.json.encode(body), status_code=error.status_code, headers=headers, media_type="application/json"
+    )
+
+
+def _allowed(path: str) -> str:
+    """The router names the methods of the first route that has the path; there may be more."""
+    return ", ".join(
+        sorted({method for route in ROUTES if route.path_regex.match(path) for method in route.methods or ()})
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from broker.setting_values import SettingsError
 from broker.settings import Settings
-from pool import Backend
+from pool import Backend, SandboxStartFailed
 from pool.local import EnvironmentUnusable, IsolationMissing, local_backend
 
 
@@ -19,3 +19,10 @@ def create_backend(settings: Settings, *, preload: tuple[str, ...]) -> Backend:
         )
     except (EnvironmentUnusable, IsolationMissing) as error:
         raise SettingsError(str(error)) from None
+
+
+def blamed_on_a_setting(error: BaseException, settings: Settings) -> BaseException:
+    """The same error, or one that names the setting that an operator has to change."""
+    if isinstance(error, SandboxStartFailed) and error.reason == "preload":
+        return SettingsError(f"BROKER_PRELOAD={','.join(settings.preload)}: {error}.")
+    return error

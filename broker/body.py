@@ -13,6 +13,8 @@ from broker.errors import BodiesFull, BodyStalled, ClientGone, TooLarge, WrongCo
 
 # A client that sends nothing for so long is gone, or means to hold a connection open for nothing.
 STALL_SECONDS = 30.0
+# For a whole program: less cuts off slow lines; more lets a few that send a byte now and then hold the body budget.
+JSON_SECONDS = 120.0
 
 
 class BodyBudget:
@@ -43,10 +45,16 @@ class HeldBody:
 
 
 async def read_json_body(request: Request, held: HeldBody, *, limit_bytes: int) -> bytearray:
-    """The whole body. Raises `TooLarge` without having held more than the limit, or `BodiesFull`."""
+    """The whole body. Raises `TooLarge` without having held more than the limit, `BodiesFull` or `BodyStalled`."""
     _require_json(request)
     if declared_bytes(request) > limit_bytes:
         raise TooLarge(_too_large(limit_bytes))
+    with anyio.move_on_after(JSON_SECONDS):
+        return await _whole(request, held, limit_bytes)
+    raise BodyStalled(f"The request body was not complete after {JSON_SECONDS:.0f} s.")
+
+
+async def _whole(request: Request, held: HeldBody, limit_bytes: int) -> bytearray:
     body = bytearray()
     async for piece in pieces(request):
         if len(body) + len(piece) > limit_bytes:

@@ -13,10 +13,11 @@ import anyio
 import click
 
 from broker import doctor, run_once
-from broker.backends import create_backend
+from broker.backends import blamed_on_a_setting, create_backend
 from broker.event_loop import allow_many_open_files, event_loop
 from broker.failures import bare, places
 from broker.logs import configure
+from broker.output_folder import OutputFolder
 from broker.server import serve as serve_http
 from broker.service import SERVICE_VERSION
 from broker.setting_values import SettingsError
@@ -31,6 +32,9 @@ TIMED_OUT = 124
 NOT_RUN = 125
 """As `docker run` says that it was not the program that failed."""
 INTERRUPTED = 130
+OUTPUT_CLOSED = 141
+"""As a shell says it of a program that SIGPIPE ended."""
+LONGEST_RUN_SECONDS = 24 * 3600
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,7 +64,11 @@ def _sentences(command: Callable[..., int]) -> Callable[..., None]:
 
 
 def _say(error: BaseException) -> int:
-    known = isinstance(error, SettingsError | PoolError | SandboxError | ProtocolError | OSError)
+    if isinstance(error, run_once.OutputClosed):
+        # Or the interpreter complains when it flushes at its end.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # open until the process ends
+        return OUTPUT_CLOSED
+    known = isinstance(error, SettingsError | run_once.TooLong | PoolError | SandboxError | ProtocolError | OSError)
     text = (
         str(error) if known else f"an error of its own, please report it: {type(error).__name__} at {places(error)[-1]}"
     )
@@ -80,29 +88,44 @@ def serve() -> int:
     configure(settings.log_level, settings.log_format)
     allow_many_open_files()
     backend = create_backend(settings, preload=settings.preload)
-    _on_event_loop(serve_http, settings, backend, click.echo)
+    try:
+        _on_event_loop(serve_http, settings, backend, click.echo)
+    except Exception as error:
+        raise blamed_on_a_setting(bare(error), settings) from None
     return 0
+
+
+def _seconds(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0.001 <= value <= LONGEST_RUN_SECONDS:
+        raise click.BadParameter(f"{value:g} is not in the range 0.001 to {LONGEST_RUN_SECONDS} seconds.")
+    return value
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for the files that it makes.")
-@click.option("--timeout", "timeout_seconds", type=click.FloatRange(min=0.001), help="Seconds it may run.")
+@click.option("--overwrite", is_flag=True, help="Files that are there already are replaced.")
+@click.option("--timeout", "timeout_seconds", type=float, callback=_seconds, help="Seconds it may run.")
 @click.option("--json", "as_json", is_flag=True, help="Say everything at the end, as one JSON object.")
 @click.argument("file", type=click.File("rb"))
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @_sentences
-def run(output: Path | None, timeout_seconds: float | None, as_json: bool, file: Any, args: tuple[str, ...]) -> int:
+def run(
+    output: Path | None, overwrite: bool, timeout_seconds: float | None, as_json: bool, file: Any, args: tuple[str, ...]
+) -> int:
     """Run one program in a sandbox, without a server.
 
     FILE is the program, - for stdin; ARGS are its arguments. Its stdin is ours, read to its end before the start,
     unless that is a terminal.
     The exit status is the program's; 124 when its time was up, 125 when it could not be run.
     """
+    for option in run_once.misplaced(args):
+        click.echo(f"code-interpreter: {option} behind FILE is the program's; ours stand before it", err=True)
     settings = from_environment()
     configure("error", "plain")
     asked = run_once.ask(settings, file, args, timeout_seconds=timeout_seconds)
     backend = create_backend(settings, preload=())
-    outcome = _on_event_loop(run_once.run, settings, backend, asked, output, as_json)
+    folder = OutputFolder(output, overwrite=overwrite) if output else None
+    outcome = _on_event_loop(run_once.run, settings, backend, asked, folder, as_json)
     return TIMED_OUT if outcome.exit_code is None else outcome.exit_code
 
 

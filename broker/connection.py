@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import http
-from typing import Any
+from typing import Any, NoReturn
 
 import httptools
 import msgspec
@@ -15,9 +15,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 MAX_HEAD_BYTES = 64 * 1024
 # For a head, from a connection's first moment on. Less cuts off slow networks; more holds sockets for nothing.
 HEAD_SECONDS = 30.0
+_TOO_LARGE = (431, f"Request head exceeds maximum of {MAX_HEAD_BYTES // 1024} KiB")
 
 
-class HeadTooLarge(Exception):
+class HeadRefused(Exception):
     """Raised within the parser, which stops there."""
 
 
@@ -27,10 +28,11 @@ class Connection(HttpToolsProtocol):
         self._in_head = True
         self._upgrading = False
         self._head_bytes = 0
+        self._hosts = 0
         self._idle_bytes = 0
         """Fed since a head was last complete or a byte of a body came."""
         self._advanced = False
-        self._too_large = False
+        self._refusal = (400, "Invalid HTTP request received.")
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -63,7 +65,7 @@ class Connection(HttpToolsProtocol):
             # SECURITY: one header that never ends would grow until memory does (tests/integration/test_http_bad.py).
             self._idle_bytes += len(data)
             if self._idle_bytes > MAX_HEAD_BYTES:
-                self._refuse_head()
+                self._refuse(*_TOO_LARGE)
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -72,10 +74,7 @@ class Connection(HttpToolsProtocol):
             if self._upgrading:
                 self._feed_again(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            if self._too_large:
-                self._refuse_head()
-            else:
-                self.send_400_response("Invalid HTTP request received.")
+            self._refuse(*self._refusal)
 
     def _feed_again(self, rest: bytes) -> None:
         """The same head without its Upgrade, to a new parser: the first one takes what follows for another protocol."""
@@ -88,7 +87,7 @@ class Connection(HttpToolsProtocol):
         self._feed(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
     def on_message_begin(self) -> None:
-        self._in_head, self._upgrading, self._head_bytes = True, False, 0
+        self._in_head, self._upgrading, self._head_bytes, self._hosts = True, False, 0, 0
         self._await_head()
         super().on_message_begin()
 
@@ -98,6 +97,8 @@ class Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value) + len(b": \r\n"))
+        if name.lower() == b"host":
+            self._hosts += 1
         # Trailers are dropped: nothing reads them, and the headers are those of a request that may be running already.
         if self._in_head:
             super().on_header(name, value)
@@ -105,10 +106,16 @@ class Connection(HttpToolsProtocol):
     def _count(self, size: int) -> None:
         self._head_bytes += size
         if self._head_bytes > MAX_HEAD_BYTES:
-            self._too_large = True
-            raise HeadTooLarge
+            self._stop(_TOO_LARGE)
+
+    def _stop(self, refusal: tuple[int, str]) -> NoReturn:
+        self._refusal = refusal
+        raise HeadRefused
 
     def on_headers_complete(self) -> None:
+        # SECURITY: a proxy in front may have gone by the other one (RFC 9112, 3.2; tests/integration/test_http_bad.py).
+        if self._hosts > 1:
+            self._stop((400, "More than one Host header."))
         self._in_head, self._advanced = False, True
         self._stop_timer()
         # A server ignores an upgrade that it does not know (RFC 9110, 7.8). CONNECT is one by its nature.
@@ -126,9 +133,6 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, msg)
-
-    def _refuse_head(self) -> None:
-        self._refuse(431, f"Request head exceeds maximum of {MAX_HEAD_BYTES // 1024} KiB")
 
     def _refuse(self, status: int, detail: str) -> None:
         body = msgspec.json.encode({"detail": detail, "code": "bad_http", "retryable": False})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from urllib.parse import unquote_to_bytes
+
 import msgspec
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -9,11 +12,14 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from broker.errors import BadUpload
 
 MAX_PART_HEADER_BYTES = 4096
+_EXTENDED = re.compile(r";\s*filename\*\s*=\s*\"?utf-8'[^';]*'([^\s;\"]+)", re.ASCII | re.IGNORECASE)
+"""RFC 7578, 4.2 forbids it here; urllib3 before 2.0 sends it for every name that is not ASCII."""
 
 
 class PartBegin(msgspec.Struct, frozen=True):
     name: str
-    filename: str
+    filename: str | None
+    """None: a plain field, no file."""
 
 
 class PartData(msgspec.Struct, frozen=True):
@@ -87,8 +93,14 @@ class Parts:
 
     def _on_headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
-        self._events.append(PartBegin(_text(options.get(b"name", b"")), _text(options.get(b"filename", b""))))
+        self._events.append(PartBegin(_text(options.get(b"name", b"")), self._filename(options.get(b"filename"))))
         self._disposition = ""
+
+    def _filename(self, plain: bytes | None) -> str | None:
+        encoded = _EXTENDED.search(self._disposition)
+        if encoded:
+            return unquote_to_bytes(encoded[1]).decode("utf-8", "replace")
+        return None if plain is None else _text(plain)
 
     def _on_end(self) -> None:
         self.ended = True

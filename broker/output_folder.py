@@ -11,14 +11,19 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class UnsafePath(Exception):
-    """It would lie outside, or a link stands in its way. It is not written."""
+class NotWritten(Exception):
+    """It would lie outside, or something stands in its way."""
 
 
 class OutputFolder:
-    """One file at a time, in pieces. A complete file replaces what had its name; an incomplete one leaves no trace."""
+    """One file at a time, in pieces; an incomplete one leaves no trace.
 
-    def __init__(self, path: Path) -> None:
+    What is there already is replaced only with `overwrite`: the names are a sandbox's choice, and `.git/config` or
+    `Makefile` would be run later by whoever works in that folder.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+        self._overwrite = overwrite
         path.mkdir(parents=True, exist_ok=True)
         self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._file = -1
@@ -26,7 +31,7 @@ class OutputFolder:
         self._partial = ""
 
     def write(self, path: str, data: bytes, *, last: bool) -> None:
-        """Raises `UnsafePath`."""
+        """Raises `NotWritten`."""
         if self._file < 0:
             self._begin(path)
         _write_all(self._file, data)
@@ -37,7 +42,7 @@ class OutputFolder:
         *folders, name = path.split("/")
         # SECURITY: the path comes from a sandbox (tests/unit/test_output_folder.py).
         if any(part in ("", ".", "..") or "\0" in part for part in (*folders, name)):
-            raise UnsafePath(f"{path!r} is no path below the output folder; not written.")
+            raise NotWritten(f"{path!r} is no path below the output folder; not written.")
         self._folder = self._below(folders)
         self._partial = f".{uuid.uuid4().hex}.partial"
         self._file = os.open(self._partial, _NEW_FILE, 0o644, dir_fd=self._folder)
@@ -49,23 +54,30 @@ class OutputFolder:
             try:
                 following = _step(current, name)
             except OSError as error:
-                raise UnsafePath(f"{'/'.join(folders)!r} is no folder but a link or a file; not written.") from error
+                raise NotWritten(f"{'/'.join(folders)!r} is no folder but a link or a file; not written.") from error
             finally:
                 os.close(current)
             current = following
         return current
 
     def _finish(self, name: str) -> None:
-        """A rename replaces a link of that name; it never follows it."""
         os.close(self._file)
         try:
-            os.rename(self._partial, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            self._name(name)
+        except FileExistsError as error:
+            raise NotWritten(f"{name!r} is there already; not written. --overwrite replaces it.") from error
         except OSError as error:
-            os.unlink(self._partial, dir_fd=self._folder)
-            raise UnsafePath(f"{name!r} cannot be written: {error.strerror}.") from error
+            raise NotWritten(f"{name!r} cannot be written: {error.strerror}.") from error
         finally:
+            with suppress(FileNotFoundError):
+                os.unlink(self._partial, dir_fd=self._folder)
             os.close(self._folder)
             self._file = -1
+
+    def _name(self, name: str) -> None:
+        """Neither call follows a link of that name: one fails, one replaces it."""
+        call = os.rename if self._overwrite else os.link
+        call(self._partial, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
 
 
 def _step(parent: int, name: str) -> int:

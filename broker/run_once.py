@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import IO, Any, Self
+from collections.abc import Iterable
+from typing import IO, Any, Self, TextIO
 
 import anyio
 import click
 import msgspec
 
-from broker.output_folder import OutputFolder, UnsafePath
-from broker.setting_values import SettingsError
+from broker.output_folder import NotWritten, OutputFolder
 from broker.settings import Settings
 from pool import Backend, NullObserver, Outcome, PoolSettings, Program, SandboxPool, SandboxStartFailed, Stream
 
@@ -21,15 +20,23 @@ START_SECONDS = 60.0
 BESIDE_SECONDS = 30.0
 MAX_SOURCE_BYTES = 32 * 2**20
 ATTEMPTS = 3
+OPTIONS = {"--output", "--overwrite", "--timeout", "--json"}
+
+
+class TooLong(Exception):
+    """The program, or its input."""
+
+
+class OutputClosed(Exception):
+    """Whoever read our output has gone: as `head` does when it has enough."""
 
 
 def ask(settings: Settings, file: IO[bytes], args: tuple[str, ...], *, timeout_seconds: float | None) -> Program:
-    """Raises `SettingsError` for what cannot be run."""
+    """Raises `TooLong`."""
     timeout_ms = settings.max_exec_timeout_ms if timeout_seconds is None else max(1, round(timeout_seconds * 1000))
-    from_stdin = file.fileno() == sys.stdin.fileno()
     return Program(
-        code=_text(file.read(MAX_SOURCE_BYTES + 1), "The program"),
-        stdin=None if from_stdin or sys.stdin.isatty() else _text(sys.stdin.buffer.read(MAX_SOURCE_BYTES + 1), "stdin"),
+        code=_bytes(file, "The program"),
+        stdin=_stdin(file),
         args=args,
         # As `python FILE` does it: nothing is echoed.
         last_line_interactive=False,
@@ -37,13 +44,25 @@ def ask(settings: Settings, file: IO[bytes], args: tuple[str, ...], *, timeout_s
     )
 
 
-def _text(data: bytes, what: str) -> str:
+def _stdin(program: IO[bytes]) -> bytes | None:
+    """None if it is a terminal, closed (`<&-`), or where the program came from."""
+    # typeshed knows no closed one, for which Python sets None.
+    ours: TextIO | None = sys.stdin
+    if ours is None or ours.isatty() or program.fileno() == ours.fileno():
+        return None
+    return _bytes(ours.buffer, "stdin")
+
+
+def _bytes(file: IO[bytes], what: str) -> bytes:
+    data = file.read(MAX_SOURCE_BYTES + 1)
     if len(data) > MAX_SOURCE_BYTES:
-        raise SettingsError(f"{what} is longer than {MAX_SOURCE_BYTES // 2**20} MB.")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{what} is not UTF-8: byte {error.start} is {data[error.start]:#04x}.") from None
+        raise TooLong(f"{what} is longer than {MAX_SOURCE_BYTES // 2**20} MB.")
+    return data
+
+
+def misplaced(args: Iterable[str]) -> list[str]:
+    """Options of ours that stand behind FILE, and so are the program's."""
+    return sorted({arg.partition("=")[0] for arg in args} & OPTIONS)
 
 
 class Taken(msgspec.Struct):
@@ -67,9 +86,15 @@ class TerminalSink:
         if self._hold:
             (self.taken.stdout if stream == "stdout" else self.taken.stderr).extend(data)
             return
-        target = sys.stdout.buffer if stream == "stdout" else sys.stderr.buffer
-        target.write(data)
-        target.flush()
+        # Python sets None for one that is closed (`>&-`).
+        target: TextIO | None = sys.stdout if stream == "stdout" else sys.stderr
+        if target is None:
+            return
+        try:
+            target.buffer.write(data)
+            target.flush()
+        except BrokenPipeError:
+            raise OutputClosed from None
 
     async def file(self, path: str, data: bytes, last: bool) -> None:
         self.taken.files[path] = self.taken.files.get(path, 0) + len(data)
@@ -77,7 +102,7 @@ class TerminalSink:
             return
         try:
             self._folder.write(path, data, last=last)
-        except UnsafePath as error:
+        except NotWritten as error:
             self.refused.append(path)
             click.echo(f"code-interpreter: {error}", err=True)
 
@@ -105,9 +130,11 @@ class Patience(NullObserver):
             raise SandboxStartFailed(f"no sandbox could be started, {ATTEMPTS} times: {text}", reason=reason)
 
 
-async def run(settings: Settings, backend: Backend, program: Program, output: Path | None, as_json: bool) -> Outcome:
-    """Raises what the pool raises."""
-    sink = TerminalSink(None if output is None else OutputFolder(output), hold=as_json)
+async def run(
+    settings: Settings, backend: Backend, program: Program, output: OutputFolder | None, as_json: bool
+) -> Outcome:
+    """Raises what the pool raises, and `OutputClosed`."""
+    sink = TerminalSink(output, hold=as_json)
     only_one = PoolSettings(size=1, max_in_flight=1, queue=1, surge=1, start_seconds=START_SECONDS, drain_seconds=0.1)
     with Patience() as patience:
         async with (
@@ -120,7 +147,7 @@ async def run(settings: Settings, backend: Backend, program: Program, output: Pa
     if as_json:
         click.echo(_report(outcome, sink.taken, isolation))
     else:
-        _remarks(outcome, sink.taken, output)
+        _remarks(outcome, sink.taken, has_folder=output is not None)
     return outcome
 
 
@@ -135,13 +162,13 @@ def _report(outcome: Outcome, taken: Taken, isolation: str) -> bytes:
     return msgspec.json.format(msgspec.json.encode(report), indent=2)
 
 
-def _remarks(outcome: Outcome, taken: Taken, output: Path | None) -> None:
+def _remarks(outcome: Outcome, taken: Taken, *, has_folder: bool) -> None:
     """What its own output does not say, on stderr."""
     remarks = [f"ended by {outcome.reason.value}"] if outcome.reason.value not in ("exited", "signal") else []
     remarks += [f"limit reached: {limit}" for limit in outcome.limits_hit]
     remarks += [f"{stream} was cut" for stream in ("stdout", "stderr") if getattr(outcome, f"{stream}_truncated")]
     remarks += [f"not returned: {each.path} ({each.reason})" for each in outcome.files_skipped]
-    if taken.files and output is None:
+    if taken.files and not has_folder:
         remarks.append(f"{len(taken.files)} files were made and dropped; --output DIR keeps them")
     for remark in remarks:
         click.echo(f"code-interpreter: {remark}", err=True)

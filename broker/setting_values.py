@@ -12,6 +12,10 @@ from msgspec import inspect
 _WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
+_MEANT = {"trace": "debug", "verbose": "debug", "critical": "error", "fatal": "error"}
+"""Log levels of others, whose spelling is near to the wrong one of ours."""
+
+
 class SettingsError(Exception):
     """The start stops here. The text names the variable, its value, and the nearest valid one."""
 
@@ -68,7 +72,7 @@ def _checked(value: float, info: Any, wanted: str, *, valid: bool) -> float:
 def _choice(text: str, info: Any) -> str:
     if text.lower() in info.values:
         return text.lower()
-    near = nearest_name(text.lower(), info.values)
+    near = nearest_name(_MEANT.get(text.lower(), text.lower()), info.values)
     raise ValueError(f"needs one of {', '.join(info.values)}; the nearest is {near}")
 
 

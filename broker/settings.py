@@ -72,7 +72,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_output_bytes: Annotated[
         int,
         about(
-            "Bytes kept of stdout, and of stderr; the rest is dropped and the program goes on."
+            "Bytes kept of stdout, and of stderr; the rest is dropped and the program goes on, up to 64 MiB of either,"
+            " where it is ended (`output_limit`)."
             " A batch answer holds both in memory.",
             ge=1024,
             le=32 * MIB,
@@ -128,7 +129,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[float, Meta(ge=1)] | None,
         about(
             "Seconds that queue, staging and collection share beside `timeout_ms`. Unset: the queue timeout and 1,"
-            " so that the longest default run answers within the 70 s that clients wait."
+            " so that the longest default run answers within the 70 s that clients wait. A shorter run that gets its"
+            " sandbox late has 3 s from there, or this where it is set to less."
         ),
     ] = None
     grace_seconds: Annotated[

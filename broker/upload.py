@@ -38,6 +38,8 @@ class Upload:
     def _begin(self, part: PartBegin) -> None:
         if self._writer is not None:
             raise BadUpload(f"More than one part is named '{FIELD}'.")
+        if part.filename is None:
+            raise SchemaError("value_error", ("body", FIELD), "Expected a file: the part has no filename")
         self._writer, self._name, self._inside = self._store.write(), part.filename, True
 
     async def _write(self, writer: FileWriter, data: bytes) -> None:

@@ -182,21 +182,22 @@ class Ledger:
         return [each for slot in old[: max(0, spare)] for each in self._condemn(slot, Retirement.GENERATION, now)]
 
     def _creates(self, now: float) -> list[Action]:
-        return [self._create(now) for _ in range(self._shortfall())]
+        return [self._create(now) for _ in range(self._shortfall(now))]
 
-    def _shortfall(self) -> int:
+    def _shortfall(self, now: float) -> int:
         """How many to start now."""
         starting, room = self.slots.count(S.STARTING), self.settings.limit - len(self.slots)
         if self.proved != self.generation:
             return max(0, min(room, 1 - starting))  # the canary goes first, and alone
-        if not self._may_refill():
+        if not self._may_refill(now):
             return 0
         missing = self.settings.size - self.slots.count(S.STARTING, S.READY, S.PROBING, S.RECYCLING)
         return max(0, min(room, missing, self._at_once - starting))
 
-    def _may_refill(self) -> bool:
-        """Starting a sandbox takes CPU from the programs that run: where CPU is shared it waits for them."""
-        eager = self.settings.refill_eagerly or not self.slots.count(S.LEASED)
+    def _may_refill(self, now: float) -> bool:
+        """Starting a sandbox takes CPU from the programs that run: where CPU is shared it waits for the short ones."""
+        last = self.slots.last(S.LEASED)
+        eager = self.settings.refill_eagerly or last is None or now - last.since > self.settings.short_run_seconds
         return eager or self.slots.count(S.READY) * 2 < self.settings.size
 
     def _create(self, now: float) -> Create:

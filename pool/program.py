@@ -14,8 +14,9 @@ Stream = Literal["stdout", "stderr"]
 class Program(msgspec.Struct, frozen=True, kw_only=True):
     """One program, as the caller sent it."""
 
-    code: str
-    stdin: str | None = None
+    code: str | bytes
+    """Bytes are the file as it is: with a coding cookie, or an error for the program's Python to name."""
+    stdin: str | bytes | None = None
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = {}
     last_line_interactive: bool = True

@@ -26,8 +26,11 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     startup_concurrency: Count = 2
     """Sandboxes being started at once. More fills a drained pool faster; fewer leaves CPU to programs."""
     refill_eagerly: bool = True
-    """False: a sandbox is started while programs run only if fewer than half of `size` are ready. For backends
+    """False: a sandbox is started while short programs run only if fewer than half of `size` are ready. For backends
     whose sandboxes start on the CPUs that the programs need."""
+    short_run_seconds: Seconds = 0.25
+    """So long such a start waits for a program. Longer leaves the pool half empty beside programs that compute for
+    minutes; shorter takes CPU from programs that are nearly done."""
     answer_first_seconds: Annotated[float, Meta(ge=0)] = 0.0
     """After a run, so long before its sandbox is ended and the next is started, unless somebody waits for one: where
     both take the CPUs that the answer needs on its way. Longer leaves the pool a little emptier."""

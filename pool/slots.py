@@ -51,6 +51,10 @@ class Slots:
     def first(self, state: State) -> Slot:
         return next(iter(self._by_state[state].values()))
 
+    def last(self, state: State) -> Slot | None:
+        """The one that came into this state last."""
+        return next(reversed(self._by_state[state].values()), None)
+
     def held_by(self, waiter: WaiterId) -> Slot | None:
         return next((slot for slot in self._by_state[State.LEASED].values() if slot.holder == waiter), None)
 

@@ -13,9 +13,9 @@ from pool.program import Program, StagedFile
 from sandbox_runtime import wire
 
 
-def of_text(target: str, content: str) -> Iterator[wire.Stage]:
+def of_text(target: str, content: str | bytes) -> Iterator[wire.Stage]:
     """The frames for the code or the standard input; one, if it is empty."""
-    data = content.encode()
+    data = content.encode() if isinstance(content, str) else content
     for start in range(0, max(1, len(data)), wire.MAX_CHUNK_BYTES):
         end = start + wire.MAX_CHUNK_BYTES
         yield wire.Stage(target=target, path="", data=data[start:end], last=end >= len(data))

@@ -76,6 +76,7 @@ class LocalBackend:
         try:
             async with anyio.create_task_group() as self._tasks:
                 self._tasks.start_soon(upkeep.run)
+                self._tasks.start_soon(self._groups.shrink)
                 yield
                 self._tasks.cancel_scope.cancel()
         finally:

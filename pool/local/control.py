@@ -52,6 +52,8 @@ class Answer:
         if self._failure:
             raise SandboxStartFailed(self._failure, reason="launcher")
         if "failed" in self._words:
+            if self._words.get("what") == "preload":
+                raise SandboxStartFailed(str(self._words["failed"]), reason="preload")
             raise SandboxStartFailed(f"the launcher failed: {self._words['failed']}", reason="launcher")
         if len(self._descriptors) != expected_descriptors:
             numbers = f"{len(self._descriptors)} descriptors, not {expected_descriptors}"

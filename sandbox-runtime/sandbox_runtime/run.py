@@ -102,13 +102,14 @@ class Run:
         self._pipes, self._limits, self._gauge, self._to_broker = pipes, limits, gauge, pass_on
         self._seen_bytes = {"stdout": 0, "stderr": 0}
         self._stdin = memoryview(b"")
-        self._deadline = self._next_look = 0.0
+        self._deadline = self._next_look = self._long_from = 0.0
 
     def start(self, order: wire.Run, stdin: bytes, loop: Loop) -> None:
         """Hand the request to the child. From here the clock runs."""
         self.started = time.monotonic()
         self._deadline = self.started + order.timeout_ms / 1000
         self._next_look = self.started + self._gauge.first_look_seconds()
+        self._long_from = self.started + gauges.LONG_RUN_SECONDS
         self._stdin = memoryview(stdin)
         # SECURITY: a program can open the other end of its pipes through /proc and read what it wrote: we would
         # wait for that byte, and no clock would run (tests/hostile/test_pipes.py).
@@ -129,11 +130,14 @@ class Run:
     # --- what happens while it runs
 
     def next_event(self) -> float:
-        return min(self._deadline, self._next_look)
+        return min(self._deadline, self._next_look, self._long_from)
 
     def look(self) -> None:
         """Enforce the clock and the limits that no one but us enforces."""
         now = time.monotonic()
+        if now >= self._long_from:
+            self._long_from = gauges.FOR_EVER
+            self._gauge.stand_back()
         if now >= self._deadline:
             self.end(killed("timeout"))
         elif now >= self._next_look:

@@ -67,7 +67,9 @@ def test_files_go_to_the_folder_and_never_through_a_link(run: Run, tmp_path: Pat
         "import os\nfor path in ('sub/chart.png', 'linked/evil.txt', 'file.txt'):\n"
         "    os.makedirs(os.path.dirname(path) or '.', exist_ok=True)\n    open(path, 'w').write('theirs')"
     )
-    ended = run(code, options=("--output", str(folder)))
+    kept = run(code, options=("--output", str(folder)))
+    assert ((folder / "file.txt").is_symlink(), b"--overwrite" in kept.stderr) == (True, True)
+    ended = run(code, options=("--output", str(folder), "--overwrite"))
     assert ended.returncode == 0
     assert (folder / "sub/chart.png").read_text() == "theirs"
     assert (folder / "file.txt").read_text() == "theirs"
@@ -116,16 +118,103 @@ def test_a_terminal_is_no_stdin(tmp_path: Path) -> None:
     assert (ended.returncode, b"EOFError" in ended.stderr) == (1, True)
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", None])
-def test_what_cannot_be_read_is_a_sentence(tmp_path: Path, content: bytes | None) -> None:
-    file = tmp_path / "program.py"
-    if content is not None:
-        file.write_bytes(content)
-    ended = subprocess.run(
-        [*COMMAND, "run", str(file)], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+SOURCES = {
+    "a coding cookie": b"# coding: latin-1\nprint(ascii('\xe9'))",
+    "a mark": b"\xef\xbb\xbfprint(1)",
+    "not UTF-8": b"1\n'\xe9'",
+    "a cookie of no encoding": b"# coding: latin-47\nprint(1)",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
+def test_a_source_is_read_as_python_reads_it(tmp_path: Path, source: bytes) -> None:
+    file = tmp_path / "__main__.py"
+    file.write_bytes(source)
+    # Both ends of the comparison name their own folder.
+    ended, bare = (
+        subprocess.run([*command, str(file)], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        for command in ([*COMMAND, "run"], ["/usr/bin/python3.11"])
     )
-    assert ended.returncode in (1, 2)
-    assert b"Traceback" not in ended.stderr
+    expected = bare.stderr.replace(str(tmp_path).encode(), b"/workspace")
+    assert (ended.stdout, ended.returncode, ended.stderr) == (bare.stdout, bare.returncode, expected)
+
+
+@pytest.mark.slow
+def test_stdin_may_be_any_bytes(run: Run) -> None:
+    ended = run("import sys\nprint(sys.stdin.buffer.read())", stdin=b"\xff\0\xfe")
+    assert ended.stdout == b"b'\\xff\\x00\\xfe'\n"
+
+
+@pytest.mark.slow
+def test_options_behind_the_file_are_the_programs_and_a_person_is_told(run: Run) -> None:
+    ended = run("import sys\nprint(sys.argv[1:])", "--output", "x", "--timeout=3")
+    assert ended.stdout == b"['--output', 'x', '--timeout=3']\n"
+    assert [word for word in (b"--output behind FILE", b"--timeout behind FILE") if word not in ended.stderr] == []
+
+
+@pytest.mark.slow
+def test_closed_streams_are_empty_ones(tmp_path: Path) -> None:
+    file = tmp_path / "program.py"
+    file.write_text("import sys\nprint(len(sys.stdin.read()))\nprint(2, file=sys.stderr)\nsys.exit(3)")
+    command = " ".join([*COMMAND, "run", str(file)])
+    without_stdin = subprocess.run(f"{command} <&-", shell=True, cwd=ROOT, capture_output=True, timeout=60)
+    assert (without_stdin.stdout, without_stdin.returncode) == (b"0\n", 3)
+    without_stdout = subprocess.run(
+        f"{command} >&-", shell=True, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60
+    )
+    assert (without_stdout.stderr, without_stdout.returncode) == (b"2\n", 3)
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_enough_ends_it_without_a_word(tmp_path: Path) -> None:
+    file = tmp_path / "program.py"
+    file.write_text("while True: print('y' * 1000)")
+    with subprocess.Popen(
+        [*COMMAND, "run", str(file)], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as ended:
+        assert ended.stdout is not None
+        assert ended.stderr is not None
+        ended.stdout.readline()
+        ended.stdout.close()
+        said = ended.stderr.read()
+    assert (ended.returncode, said) == (141, b"")
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "1e300", "0", "-1", "x"])
+def test_an_impossible_timeout_is_refused(run: Run, seconds: str) -> None:
+    ended = run("print(1)", options=("--timeout", seconds))
+    assert (ended.stdout, ended.returncode) == (b"", 2)
+
+
+def test_a_source_that_is_not_there_or_too_long_is_a_sentence(run: Run, tmp_path: Path) -> None:
+    missing = subprocess.run(
+        [*COMMAND, "run", str(tmp_path / "no.py")], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+    )
+    assert missing.returncode == 2
+    too_long = run("#" * (32 * 2**20 + 1))
+    assert (too_long.returncode, b"32 MB" in too_long.stderr) == (125, True)
+    assert b"Traceback" not in missing.stderr + too_long.stderr
+
+
+@pytest.mark.slow
+def test_the_readmes_line_makes_the_picture(tmp_path: Path) -> None:
+    (line,) = [line for line in (ROOT / "README.md").read_text().splitlines() if "code-interpreter run" in line]
+    arguments = line.split()[1:]
+    (tmp_path / arguments[-1]).write_text(
+        "import pandas\nframe = pandas.DataFrame({'a': [1, 3, 2]})\nprint(frame.a.sum())\n"
+        "frame.plot().figure.savefig('chart.png')"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "broker", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "BROKER_PROGRAMS": str(ROOT / ".programs")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+    )
+    assert (ended.stdout, ended.stderr, ended.returncode) == (b"6\n", b"", 0)
+    assert (tmp_path / "pictures/chart.png").read_bytes().startswith(b"\x89PNG")
 
 
 def doctor(**changed: str) -> Any:

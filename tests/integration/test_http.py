@@ -195,6 +195,18 @@ def test_another_content_type_is_415(service: Running, kind: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (415, "wrong_content_type")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/files", "GET, HEAD, POST"),
+        ("PUT", "/v1/files/x", "DELETE, GET, HEAD"),
+        ("GET", "/v1/execute", "POST"),
+    ],
+)
+def test_405_names_every_method_of_the_path(service: Running, method: str, path: str, allowed: str) -> None:
+    assert service.client.request(method, path).headers["allow"] == allowed
+
+
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/execute", 405), ("GET", "/nothing", 404)])
 def test_what_is_no_path_or_not_that_method_says_so_in_json(
     service: Running, method: str, path: str, status: int

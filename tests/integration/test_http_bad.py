@@ -42,6 +42,11 @@ def test_what_is_not_http_is_400_in_json(service: Running, data: bytes) -> None:
     assert b'{"detail":' in answer
 
 
+def test_two_hosts_are_400(service: Running, address: str) -> None:
+    head = f"GET /health HTTP/1.1\r\nHost: {address}\r\nhost: localhost\r\nConnection: close\r\n\r\n"
+    assert exchange(service, head.encode()).startswith(b"HTTP/1.1 400 ")
+
+
 def test_a_head_without_end_is_431(service: Running, address: str) -> None:
     head = f"GET /health HTTP/1.1\r\nHost: {address}\r\nX: ".encode()
     assert exchange(service, head + b"x" * MAX_HEAD_BYTES).startswith(b"HTTP/1.1 431 ")

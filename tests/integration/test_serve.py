@@ -114,6 +114,7 @@ REFUSALS = [
     ({"BROKER_PROGRAMS": "/nonexistent"}, ["/nonexistent", "make"]),
     ({"FILE_STORAGE_DIR": "/proc/nothing"}, ["FILE_STORAGE_DIR=/proc/nothing"]),
     ({"HOST": "203.0.113.1"}, ["HOST=203.0.113.1"]),
+    ({"BROKER_PRELOAD": "nunpy"}, ["BROKER_PRELOAD=nunpy", "No module named 'nunpy'"]),
     ({"BROKER_FILE_STORAGE_URL": "s4://bucket"}, ["s4://bucket", "s3://"]),
 ]
 

@@ -39,8 +39,8 @@ class LeasesWhatIsDirty(Ledger):
 class MakesOneTooMany(Ledger):
     """Breaks I4, where there is no room any more."""
 
-    def _shortfall(self) -> int:
-        return super()._shortfall() or int(not self.slots.count(State.STARTING))
+    def _shortfall(self, now: float) -> int:
+        return super()._shortfall(now) or int(not self.slots.count(State.STARTING))
 
 
 class ForgetsToSettle(Ledger):

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
 
 from pool import RunLimits
 from pool.errors import SandboxStartFailed
-from pool.local.cgroups import Groups, files, limits, names
+from pool.local.cgroups import IDLE_SECONDS, Groups, files, limits, names
 from pool.local.cgroups.tree import usable
+from tests.fakes.clock import in_virtual_time
 from tests.unit import cgroup_kernel
 from tests.unit.cgroup_kernel import ANOTHER, OURSELVES, Kernel
 
@@ -105,7 +107,8 @@ def test_a_group_hands_out_doors_and_gauges(kernel, opened):
     assert [os.readlink(f"/proc/self/fd/{each}") for each in group.enter] == [
         f"{parent}/s1/tasks" for parent in groups.parents
     ]
-    assert list(group.gauges) == ["memory_stat", "memory_events", "pids_current", "pids_events", "memory_threshold"]
+    named = {"memory_stat", "memory_events", "pids_current", "pids_events", "cpu_shares", "memory_threshold"}
+    assert set(group.gauges) == named
     assert os.pread(group.gauges["memory_events"], 100, 0).endswith(b"oom_kill 0")
     handed_out = [*group.enter, *group.gauges.values()]
     group.close_descriptors()
@@ -116,7 +119,7 @@ def test_a_group_hands_out_doors_and_gauges(kernel, opened):
 
 def test_v2_has_no_threshold(kernel, opened):
     group = opened(cgroup_kernel.unified(kernel)).make("s1", RUN_LIMITS)
-    assert set(group.gauges) == {"memory_stat", "memory_events", "pids_current", "pids_events"}
+    assert set(group.gauges) == {"memory_stat", "memory_events", "pids_current", "pids_events", "cpu_weight"}
     group.remove()
 
 
@@ -143,7 +146,7 @@ def test_v2_without_a_memory_controller(kernel, opened):
     groups = opened(cgroup_kernel.unified(kernel, controllers="cpuset cpu io pids"))
     assert groups.missing == ("memory cgroup",)
     group = groups.make("s1", RUN_LIMITS)
-    assert set(group.gauges) == {"pids_current", "pids_events"}
+    assert set(group.gauges) == {"pids_current", "pids_events", "cpu_weight"}
     assert len(group.enter) == 1
     group.remove()
 
@@ -250,6 +253,33 @@ def test_an_empty_folder_is_used_again(groups):
     groups.make("s1", RUN_LIMITS).remove()
     groups.make("s2", RUN_LIMITS)
     assert only_group(groups, 0).name == "s1"
+
+
+def test_a_lowered_weight_is_raised_for_the_next(groups):
+    first = groups.make("s1", RUN_LIMITS)
+    os.write(first.gauges["cpu_shares"], b"0102")
+    first.remove()
+    groups.make("s2", RUN_LIMITS)
+    assert only_group(groups, 0).joinpath("cpu.shares").read_text() == "1024"
+
+
+def folders(groups) -> list[Path]:
+    return list(Path(groups.parents[0]).glob("s?"))
+
+
+@in_virtual_time
+async def test_folders_that_nobody_needs_for_a_while_are_removed(groups):
+    for group in [groups.make(name, RUN_LIMITS) for name in ("s1", "s2", "s3")]:
+        group.remove()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(groups.shrink)
+        await anyio.sleep(IDLE_SECONDS * 1.5)
+        groups.make("s4", RUN_LIMITS).remove()
+        await anyio.sleep(IDLE_SECONDS)
+        assert len(folders(groups)) == 1
+        await anyio.sleep(IDLE_SECONDS)
+        assert folders(groups) == []
+        tasks.cancel_scope.cancel()
 
 
 def test_a_folder_in_use_is_not(groups):

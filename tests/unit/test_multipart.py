@@ -14,7 +14,7 @@ BODY = (
 )
 
 
-def parsed(pieces: list[bytes]) -> list[tuple[str, str, bytes]]:
+def parsed(pieces: list[bytes]) -> list[tuple[str, str | None, bytes]]:
     """Each part's name, file name and content."""
     parts, found, data = Parts(KIND), [], bytearray()
     begun = PartBegin("", "")
@@ -35,7 +35,22 @@ def parsed(pieces: list[bytes]) -> list[tuple[str, str, bytes]]:
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 50, 1000])
 def test_parts_are_the_same_however_the_body_is_cut(size: int) -> None:
     pieces = [BODY[start : start + size] for start in range(0, len(BODY), size)]
-    assert parsed(pieces) == [("file", "报.csv", b"a\r\n--xy\r\nb"), ("other", "", b"")]
+    assert parsed(pieces) == [("file", "报.csv", b"a\r\n--xy\r\nb"), ("other", None, b"")]
+
+
+@pytest.mark.parametrize(
+    ("disposition", "filename"),
+    [
+        (b"form-data; name=file; filename*=utf-8''%E6%8A%A5.csv", "报.csv"),
+        (b"form-data; name=file; filename=\"a.csv\"; filename*=UTF-8''%E6%8A%A5.csv", "报.csv"),
+        (b'form-data; name=file; filename=""', ""),
+        (b"form-data; name=file; filename*=utf-8''%FF", "\ufffd"),
+        (b"form-data; name=file; filename*=latin-1''%FF", None),
+    ],
+)
+def test_a_file_name_may_be_encoded_as_old_clients_do(disposition: bytes, filename: str | None) -> None:
+    body = b"--x\r\nContent-Disposition: " + disposition + b"\r\n\r\nd\r\n--x--\r\n"
+    assert parsed([body]) == [("file", filename, b"d")]
 
 
 @pytest.mark.parametrize(

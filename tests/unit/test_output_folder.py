@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.output_folder import OutputFolder, UnsafePath
+from broker.output_folder import NotWritten, OutputFolder
 
 
 @pytest.fixture
@@ -28,13 +28,21 @@ def test_an_existing_file_is_replaced_and_not_written_into(root: Path) -> None:
     root.mkdir()
     (root / "f").write_text("old")
     os.link(root / "f", root / "same")
-    OutputFolder(root).write("f", b"new", last=True)
+    OutputFolder(root, overwrite=True).write("f", b"new", last=True)
     assert ((root / "f").read_text(), (root / "same").read_text()) == ("new", "old")
+
+
+def test_an_existing_file_stays_unless_it_may_be_replaced(root: Path) -> None:
+    root.mkdir()
+    (root / "f").write_text("old")
+    with pytest.raises(NotWritten, match="--overwrite"):
+        OutputFolder(root).write("f", b"new", last=True)
+    assert [(path.name, path.read_text()) for path in root.iterdir()] == [("f", "old")]
 
 
 @pytest.mark.parametrize("path", ["../x", "a/../../x", "/x", "", "a//b", ".", "a/.", "a\0b"])
 def test_a_path_that_leads_elsewhere_is_not_written(root: Path, path: str) -> None:
-    with pytest.raises(UnsafePath):
+    with pytest.raises(NotWritten):
         OutputFolder(root).write(path, b"x", last=True)
     assert list(root.iterdir()) == []
     assert [each.name for each in root.parent.iterdir()] == ["out"]
@@ -48,8 +56,11 @@ def test_links_are_neither_followed_nor_written_through(root: Path, tmp_path: Pa
     (root / "folder").symlink_to(outside)
     (root / "file").symlink_to(outside / "kept")
     (root / "dangling").symlink_to(outside / "new")
-    folder = OutputFolder(root)
-    with pytest.raises(UnsafePath):
+    for name in ("file", "dangling"):
+        with pytest.raises(NotWritten):
+            OutputFolder(root).write(name, b"theirs", last=True)
+    folder = OutputFolder(root, overwrite=True)
+    with pytest.raises(NotWritten):
         folder.write("folder/x", b"theirs", last=True)
     folder.write("file", b"theirs", last=True)
     folder.write("dangling", b"theirs", last=True)
@@ -62,7 +73,7 @@ def test_a_file_where_a_folder_should_be_and_the_reverse_are_refused(root: Path)
     folder.write("a", b"x", last=True)
     (root / "d").mkdir()
     for path in ("a/b", "d"):
-        with pytest.raises(UnsafePath):
+        with pytest.raises(NotWritten):
             folder.write(path, b"y", last=True)
     folder.write("after", b"z", last=True)
     assert sorted(path.name for path in root.iterdir()) == ["a", "after", "d"]
@@ -73,6 +84,6 @@ def test_no_descriptor_is_left_open(root: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for number in range(20):
         folder.write(f"{number}/x/y", b"z", last=True)
-        with pytest.raises(UnsafePath):
+        with pytest.raises(NotWritten):
             folder.write(f"{number}/x/y/z", b"z", last=True)
     assert len(os.listdir("/proc/self/fd")) == before

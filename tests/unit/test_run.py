@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox_runtime import child, run, wire
+from sandbox_runtime.gauges import LONG_RUN_SECONDS
 from sandbox_runtime.polling import Loop
 
 LIMITS = {"output_bytes": 1000, "output_kill_bytes": 50_000, "memory_bytes": 2**20, "processes": 10}
@@ -26,6 +27,7 @@ class Gauges:
         self.used_bytes = 0
         self.at_the_process_limit = False
         self.kernel_has_killed = False
+        self.stood_back = 0
         self.look_after_seconds = float("inf")
 
     def alarms(self) -> list[int]:
@@ -42,6 +44,9 @@ class Gauges:
 
     def has_hit_the_process_limit(self, limit: int) -> bool:
         return self.at_the_process_limit
+
+    def stand_back(self) -> None:
+        self.stood_back += 1
 
     def was_killed_by_the_kernel(self) -> bool:
         return self.kernel_has_killed
@@ -251,6 +256,19 @@ def test_the_gauges_are_looked_at_when_it_is_time(
     stage.start()
     stage.run.look()
     assert (stage.run.ended and stage.run.ended.reason) == reason
+
+
+def test_a_program_that_runs_for_long_stands_back_once(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    stage.start()
+    stage.run.look()
+    assert (stage.gauges.stood_back, stage.run.next_event()) == (0, now + LONG_RUN_SECONDS)
+    now += LONG_RUN_SECONDS
+    stage.run.look()
+    stage.run.look()
+    assert stage.gauges.stood_back == 1
+    assert stage.run.next_event() > now
 
 
 def test_the_gauges_are_not_looked_at_before(stage: Stage):

@@ -68,6 +68,7 @@ REFUSED = [
         {"BROKER_GRACE_SECONDS": "inf"},
         "BROKER_GRACE_SECONDS=inf: needs a number from 0 up; the nearest valid one is 0.",
     ),
+    ({"LOG_LEVEL": "fatal"}, "LOG_LEVEL=fatal: needs one of debug, error, info, warning; the nearest is error."),
     ({"LOG_FORMAT": "jason"}, "LOG_FORMAT=jason: needs one of auto, json, plain; the nearest is json."),
     ({"EXECUTOR_BACKEND": "docker"}, "EXECUTOR_BACKEND=docker: needs one of local; the nearest is local."),
     (

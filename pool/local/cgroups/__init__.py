@@ -8,9 +8,13 @@ cannot be had the others are used, and `Groups.missing` names it.
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
+
+import anyio
 
 from pool.errors import SandboxStartFailed
 from pool.local.cgroups import names
@@ -27,6 +31,9 @@ __all__ = ["Group", "Groups", "find"]
 MAX_IDLE = 32
 """Folders kept for the next sandbox: taking one costs a fraction of making and removing one, and its threshold is
 registered already. More help larger bursts; each holds some 20 KiB of the kernel's memory and one descriptor."""
+IDLE_SECONDS = 5.0
+"""Those that were not needed in such a time are removed. Longer keeps them for the next burst; shorter makes them
+anew between requests that come now and then."""
 
 
 def find() -> Groups:
@@ -41,7 +48,9 @@ class Groups:
         self._hierarchies = hierarchies
         self._branches: list[Branch] = []
         self._delegations: list[Delegation] = []
-        self._idle: list[Folders] = []
+        self._idle: deque[Folders] = deque()
+        self._fewest_idle = 0
+        """Since `shrink` looked last."""
         self._threads = _sleepers()
         self.missing = self._missing([name for hierarchy in hierarchies for name in hierarchy.controllers])
 
@@ -116,9 +125,18 @@ class Groups:
             undo.pop_all()
         return group
 
+    async def shrink(self) -> NoReturn:
+        """Remove what has not been needed for a while."""
+        while True:
+            await anyio.sleep(IDLE_SECONDS)
+            for _ in range(self._fewest_idle):
+                self._idle.popleft().remove()
+            self._fewest_idle = len(self._idle)
+
     def _idle_with(self, limits: RunLimits) -> Folders | None:
         while self._idle:
             folders = self._idle.pop()
+            self._fewest_idle = min(self._fewest_idle, len(self._idle))
             if folders.limits == limits:
                 return folders
             folders.remove()

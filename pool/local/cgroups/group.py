@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 from pool.local.cgroups.folders import Folders
+from pool.local.cgroups.limits import FRESH_WEIGHTS
 
 
 class Group:
@@ -15,7 +16,7 @@ class Group:
         self.enter: list[int] = []
         """A file of each: a process with a single thread that writes "0" to it is in."""
         self.gauges: dict[str, int] = {}
-        """What the supervisor reads, named as in `sandbox_runtime/gauges.py`."""
+        """What the supervisor reads, or writes, named as in `sandbox_runtime/gauges.py`."""
         self._folders: Folders | None = folders
         self._take_back = take_back
 
@@ -29,10 +30,13 @@ class Group:
             self.gauges["memory_threshold"] = os.dup(folders.threshold.event)
 
     def _open_gauge(self, gauge: str, path: str) -> None:
+        fresh = FRESH_WEIGHTS.get(gauge)
         try:
-            self.gauges[gauge] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self.gauges[gauge] = os.open(path, (os.O_RDONLY if fresh is None else os.O_WRONLY) | os.O_CLOEXEC)
         except FileNotFoundError:  # pids.events came with Linux 4.8
             return
+        if fresh is not None:  # the sandbox that had the folder before may have lowered it
+            os.write(self.gauges[gauge], fresh)
 
     def close_descriptors(self) -> None:
         """Once they were passed on: whoever has them keeps them."""

@@ -27,6 +27,10 @@ a request took 11 ms (p99 35) with 64, 14 to 20 (47 to 107) with 256 and 1024. W
 more, when anything else on the machine is busy."""
 
 
+FRESH_WEIGHTS = {"cpu_shares": b"1024", "cpu_weight": b"100"}
+"""Of one sandbox among the others, as the kernel sets it; the supervisor lowers it once a program runs for long."""
+
+
 class Lines(msgspec.Struct, frozen=True, kw_only=True):
     """The files of one controller."""
 
@@ -36,7 +40,7 @@ class Lines(msgspec.Struct, frozen=True, kw_only=True):
     optional: Callable[[RunLimits], tuple[tuple[str, object], ...]]
     """Where this kernel has the file."""
     gauges: tuple[tuple[str, str], ...]
-    """What the supervisor reads (`sandbox_runtime/gauges.py`), and from which file."""
+    """What the supervisor reads, or writes if it is a weight (`sandbox_runtime/gauges.py`), and in which file."""
 
 
 def wall_bytes(limits: RunLimits) -> int:
@@ -80,13 +84,13 @@ LINES = {
         parent=(("cpu.shares", V1_SHARES),),
         needed=_nothing,
         optional=lambda limits: (("cpu.cfs_quota_us", quota_us(limits)),),
-        gauges=(),
+        gauges=(("cpu_shares", "cpu.shares"),),
     ),
     (2, "cpu"): Lines(
         parent=(("cpu.weight", V2_WEIGHT),),
         needed=_nothing,
         optional=lambda limits: (("cpu.max", f"{quota_us(limits)} {CPU_PERIOD_US}"),),
-        gauges=(),
+        gauges=(("cpu_weight", "cpu.weight"),),
     ),
 }
 

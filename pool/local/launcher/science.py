@@ -40,7 +40,8 @@ def main(
         template, loaded = _prepare(service, facts, left_out, bare_modules)
     except Exception as error:  # whatever a module does when it is imported: its operator wants to know
         known = isinstance(error, (preload.PreloadFailed, OSError))
-        descriptors.send(service, {"failed": str(error) if known else f"{type(error).__name__}: {error}"})
+        what = "preload" if isinstance(error, preload.PreloadFailed) else "template"
+        descriptors.send(service, {"failed": str(error) if known else f"{type(error).__name__}: {error}", "what": what})
         os._exit(70)
     template.announce([name for name in loaded if name not in preload.STANDARD])
     _forget_ourselves()
