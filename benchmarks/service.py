@@ -17,13 +17,15 @@ import msgspec
 from benchmarks import processes
 from benchmarks.client import Client, client_of
 from benchmarks.cpu import Meter, meter
+from pool.local.cgroups import IDLE_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.02
-SETTLE_SECONDS = 1.0
-"""The same counts for so long: what ended has been cleared away, what was started stands."""
+SETTLE_SECONDS = 2 * IDLE_SECONDS + 1
+"""The same counts for so long: what ended has been cleared away, what was kept for a while too, and what was started
+stands."""
 
 _SERVING = re.compile(rb"Serving http://127\.0\.0\.1:(\d+)")
 

@@ -197,7 +197,7 @@ class Ledger:
     def _may_refill(self, now: float) -> bool:
         """Starting a sandbox takes CPU from the programs that run: where CPU is shared it waits for the short ones."""
         last = self.slots.last(S.LEASED)
-        eager = self.settings.refill_eagerly or last is None or now - last.since > self.settings.short_run_seconds
+        eager = self.settings.refill_eagerly or last is None or now - last.since >= self.settings.short_run_seconds
         return eager or self.slots.count(S.READY) * 2 < self.settings.size
 
     def _create(self, now: float) -> Create:

@@ -15,6 +15,7 @@ Rule 3: every task belongs to the one task group that `__aenter__` opens.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -66,6 +67,7 @@ class SandboxPool:
         """For programs that run when the pool closes; none when it is closed by an error."""
         self._tasks: TaskGroup | None = None
         self._changed = anyio.Event()
+        self._timer: asyncio.TimerHandle | None = None
         self._open = self._own_tasks()
 
     def __repr__(self) -> str:
@@ -200,6 +202,7 @@ class SandboxPool:
                     self._create(action)
                 case Grant():
                     self._waiters[action.waiter].grant(self._keepers[action.slot].grant())
+                    self._settle_later(self.settings.short_run_seconds)
                 case Dismiss():
                     self._waiters[action.waiter].dismiss()
                 case Delete():
@@ -208,6 +211,18 @@ class SandboxPool:
                     # Cleaning comes with Kubernetes; until then a sandbox that might be recycled is retired.
                     self.saw(action.slot, Event.CONDEMN, Retirement.USED)
         self._changed.set()
+
+    def _settle_later(self, seconds: float) -> None:
+        """A program that is still there by then is a long one, and refill waits for it no more."""
+        if self._timer is None and not self.settings.refill_eagerly:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._settle)
+
+    def _settle(self) -> None:
+        self._timer, now = None, anyio.current_time()
+        self._act(self._ledger.settle(now))
+        last = self._ledger.slots.last(State.LEASED)
+        if last is not None and (age_seconds := now - last.since) < self.settings.short_run_seconds:
+            self._settle_later(max(0.001, self.settings.short_run_seconds - age_seconds))
 
     def _create(self, order: Create) -> None:
         if self._tasks is None:
@@ -239,6 +254,8 @@ class SandboxPool:
         self._act(self._ledger.close(now=anyio.current_time(), cut=True))
         with anyio.move_on_after(DESTROY_SECONDS):
             await self._until(lambda: not self._keepers)
+        if self._timer is not None:
+            self._timer.cancel()
         tasks.cancel_scope.cancel()
 
     async def _until(self, holds: Callable[[], bool]) -> None:

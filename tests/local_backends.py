@@ -159,12 +159,13 @@ def children(parent: int) -> list[int]:
 
 
 def _role(pid: int) -> str:
-    """The word after the launcher's entry in its command line; forks have the one of whom they were forked from."""
+    """The word after our title, or after the launcher's entry; forks have the one of whom they were forked from."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return ""
-    return next((word.decode() for entry, word in pairwise(words) if entry.endswith(b"/start.py")), "")
+    entries = (b"code-interpreter", b"/start.py")
+    return next((word.decode() for entry, word in pairwise(words) if entry.endswith(entries)), "")
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:

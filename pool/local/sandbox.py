@@ -13,6 +13,10 @@ from pool.errors import SandboxLost
 
 READ_BYTES = 256 * 1024
 
+_buffer = memoryview(bytearray(READ_BYTES))
+"""For all channels, one read at a time: `recv` would allocate as much for each and cut it down to a few hundred bytes,
+and what lies between the pieces adds up (10 000 runs: 2 MiB)."""
+
 
 class SocketChannel:
     """One end of a stream socket pair; the supervisor has the other.
@@ -47,7 +51,7 @@ class SocketChannel:
     async def _received(self) -> bytes:
         while True:
             try:
-                return self._socket.recv(READ_BYTES)
+                return bytes(_buffer[: self._socket.recv_into(_buffer)])
             except BlockingIOError:
                 await self._wait(self._loop.add_reader, self._loop.remove_reader)
 

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 
-from sandbox_runtime import descriptors, kernel, landlock, program, rlimits, seccomp, shadows
+from sandbox_runtime import command_line, descriptors, kernel, landlock, program, rlimits, seccomp, shadows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -227,6 +227,7 @@ def _receive(order: Order, places: Places, armed: program.Program) -> program.Pr
         sys.orig_argv = [sys.executable, *sys.argv]
     if places.cold:
         _become_the_interpreter()
+    command_line.show([sys.executable, *sys.argv])
     shadows.make_way(program.WORKSPACE, places.bare_modules)
     armed.load(_compiled(request["echo"]))
     return armed

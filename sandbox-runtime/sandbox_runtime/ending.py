@@ -138,14 +138,26 @@ _LIMIT_OF = {
     errno.EDQUOT: "disk",
     errno.EFBIG: "file_size",
     errno.EMFILE: "open_files",
+    errno.ENOMEM: "memory",
 }
+_NO_THREAD = "can't start new thread"
+"""What the interpreter says, with no number, when the kernel refuses a thread."""
 
 
 def limits_hit(error: BaseException | None) -> list[str]:
     """The limits that a program met, as far as they show: in the exception that ended it, or in its open files."""
-    numbers = {each.errno for each in _chain(error) if isinstance(each, OSError)}
-    hit = {_LIMIT_OF[number] for number in numbers if number in _LIMIT_OF}
+    hit = {limit for each in _chain(error) if (limit := _limit_behind(each))}
     return sorted(hit | {"open_files"} if lowest_free_descriptor() is None else hit)
+
+
+def _limit_behind(error: BaseException) -> str | None:
+    # By their types: an object may lie about its `__class__`, and a subclass about its attributes.
+    kind = type(error)
+    if issubclass(kind, OSError):
+        return _LIMIT_OF.get(error.errno) if type(error.errno) is int else None  # type: ignore[attr-defined]
+    if issubclass(kind, MemoryError):
+        return "memory"
+    return "processes" if kind is RuntimeError and error.args == (_NO_THREAD,) else None
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

@@ -110,7 +110,7 @@ class Gauges:
         """Leave the CPU to programs that have just begun, where a cgroup can."""
         for name in _LONG_RUN_WEIGHTS.keys() & self._files.keys():
             with contextlib.suppress(OSError):  # it would be a courtesy; without it programs have what is theirs
-                os.write(self._files[name], _LONG_RUN_WEIGHTS[name])
+                os.pwrite(self._files[name], _LONG_RUN_WEIGHTS[name], 0)
 
     def was_killed_by_the_kernel(self) -> bool:
         """Whether the kernel has ended a guest for want of memory."""

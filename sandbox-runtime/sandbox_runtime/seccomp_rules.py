@@ -26,7 +26,8 @@ FIOSETOWN, SIOCSPGRP = 0x8901, 0x8902
 IOPRIO_WHO_USER = 3
 PER_LINUX, PERSONALITY_QUERY = 0, 0xFFFFFFFF
 PRIO_USER = 2
-PR_SET_SECCOMP = 22
+PR_SET_SECCOMP, PR_SCHED_CORE = 22, 62
+RLIMIT_CORE = 4
 TIOCSTI, TIOCLINUX, TIOCSETD = 0x5412, 0x541C, 0x5423
 
 
@@ -186,7 +187,27 @@ RULES = (
         ("seccomp",),
         "a filter of the guest's own that logs each call (SECCOMP_RET_LOG) floods the node's audit log",
     ),
-    Rule(("prctl",), "PR_SET_SECCOMP: the older way to a filter", argument=0, equals=(PR_SET_SECCOMP,)),
+    Rule(
+        ("prctl",),
+        "PR_SET_SECCOMP: the older way to a filter; PR_SCHED_CORE: a cookie keeps every other process off the sibling"
+        " thread of its core",
+        argument=0,
+        equals=(PR_SET_SECCOMP, PR_SCHED_CORE),
+    ),
+    Rule(
+        ("sync", "syncfs"),
+        "flushes every file system of the node, over and over; they succeed: all that can be written here is memory",
+        error=0,
+    ),
+    Rule(
+        ("setrlimit",),
+        "with a core limit of 0 instead of 1 a crash feeds the guest's bytes to the node's crash handler, as root",
+        argument=0,
+        equals=(RLIMIT_CORE,),
+    ),
+    Rule(
+        ("prlimit64",), "sets it too (and reads it, which no filter can tell apart)", argument=1, equals=(RLIMIT_CORE,)
+    ),
     Rule(("io_uring_setup", "io_uring_enter", "io_uring_register"), "does what it likes past this filter"),
     Rule(
         ("io_setup",),

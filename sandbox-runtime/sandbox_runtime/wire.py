@@ -62,7 +62,7 @@ environment (`MAX_ARGUMENT_BYTES`) with every character escaped."""
 
 STREAMS = ("stdout", "stderr")
 REASONS = ("exited", "timeout", "oom", "signal", "output_limit", "process_limit", "cancelled")
-RESOURCES = ("disk", "inodes", "open_files", "file_size", "processes")
+RESOURCES = ("disk", "inodes", "open_files", "file_size", "processes", "memory")
 SKIP_REASONS = (
     "not_regular",
     "hard_link",

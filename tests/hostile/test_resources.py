@@ -225,6 +225,24 @@ def test_output_is_passed_on_byte_by_byte(boxes: Sandboxes):
     assert (result.stdout_bytes, result.stderr_bytes) == (data, data[::-1])
 
 
+@pytest.mark.parametrize(
+    ("source", "limit"),
+    [
+        ("bytearray(8 << 30)", "memory"),
+        ("import numpy; numpy.ones(1 << 30)", "memory"),
+        ("kept = [mmap.mmap(-1, 1 << 30, mmap.MAP_PRIVATE) for _ in range(9)]", "memory"),
+        (
+            "import threading\nwhile True: threading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
+            "processes",
+        ),
+    ],
+)
+def test_memory_and_processes_that_a_program_was_refused_are_named(boxes: Sandboxes, source: str, limit: str):
+    result = run(boxes, f"import mmap, time\n{source}")
+    ended_by_us = result.outcome.reason in ("process_limit", "oom")
+    assert ended_by_us or (result.exit_code, result.outcome.limits_hit) == (1, (limit,))
+
+
 @pytest.mark.parametrize("place", ["/workspace", "/tmp", "/dev/shm"])
 def test_a_full_disk_is_an_error_of_the_program_and_wiped(boxes: Sandboxes, place: str):
     source = """

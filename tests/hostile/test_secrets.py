@@ -78,6 +78,20 @@ answer([found_in_memory({halves(SECRET)}), len([text for text in texts if is_in(
     assert answer_of(boxes, SCAN + ask) == [[], 0]
 
 
+def test_command_lines_name_no_folder_of_ours(boxes: Sandboxes):
+    source = """
+        lines = [open(path, "rb").read().rstrip(b"\\0") for path in glob.glob("/proc/[0-9]*/cmdline")]
+        answer([[line.replace(b"\\0", b" ").decode() for line in lines], sys.executable, sys.orig_argv])
+    """
+    lines, python, own = answer_of(boxes, source, "an argument")
+    assert set(lines) <= {
+        "code-interpreter science",
+        "code-interpreter nursery",
+        f"{python} /workspace/__main__.py an argument",
+    }
+    assert " ".join(own) in lines
+
+
 def test_a_secret_of_one_run_is_not_in_the_memory_of_the_next(boxes: Sandboxes):
     plant = f"kept = {SECRET!r}; import sys; sys.stdin.read(); open('{SECRET}', 'w').write(kept * 1000)"
     files, variables = {"in": SECRET.encode()}, {"PLANTED": SECRET}

@@ -181,6 +181,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.01, 1.0, 10.0, 4000.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
+        # The shell settles once a program has become a long one (tests/unit/test_pool.py).
+        self._take(self.ledger.settle(self.now))
 
     @rule()
     def generation_rolls(self) -> None:

@@ -257,10 +257,12 @@ def test_an_empty_folder_is_used_again(groups):
 
 def test_a_lowered_weight_is_raised_for_the_next(groups):
     first = groups.make("s1", RUN_LIMITS)
-    os.write(first.gauges["cpu_shares"], b"0102")
+    (weight,) = [file for parent in groups.parents for file in Path(parent).glob("s1/cpu.shares")]
+    os.pwrite(first.gauges["cpu_shares"], b"0102", 0)
     first.remove()
+    assert weight.read_text() == "0102"
     groups.make("s2", RUN_LIMITS)
-    assert only_group(groups, 0).joinpath("cpu.shares").read_text() == "1024"
+    assert weight.read_text() == "1024"
 
 
 def folders(groups) -> list[Path]:

@@ -320,14 +320,9 @@ def test_where_cpu_is_shared_refill_waits_for_programs_unless_the_pool_is_half_e
     now = warm(patient)
     want(patient, W1, now)
     assert patient.leave(W1, now=now) == [Delete("s2", Retirement.USED), Create("s6", False, now)]
-
-
-def test_refill_does_not_wait_for_long_programs():
-    ledger = ledger_with(size=4, max_in_flight=9, refill_eagerly=False)
-    now = warm(ledger)
-    want(ledger, W1, now)
-    want(ledger, W2, now + 60.0)
-    assert ledger.leave(W2, now=now + 60.1)[1:] == [Create("s6", False, now + 60.1), Create("s7", False, now + 60.1)]
+    patient.saw("s6", Event.STARTED, now=now)
+    assert want(patient, W2, now) == [Grant("s3", W2)]
+    assert patient.settle(now + 60.0) == [Create("s7", False, now + 60.0)]  # not for long ones
 
 
 def test_the_answer_goes_first_unless_somebody_waits():

@@ -136,6 +136,20 @@ async def test_the_answer_has_a_moment_before_the_sandbox_is_ended_unless_a_prog
 
 
 @in_virtual_time
+async def test_refill_waits_for_a_short_program_and_not_for_a_long_one():
+    backend = FakeBackend()
+    async with pool_of(backend, size=4, refill_eagerly=False) as pool:
+        await full(pool)
+        async with pool.lease(deadline=soon()):
+            await anyio.sleep(pool.settings.short_run_seconds / 2)
+            async with pool.lease(deadline=soon()):
+                await anyio.sleep(pool.settings.short_run_seconds * 0.9)
+                assert (count(pool, State.READY), count(pool, State.STARTING)) == (2, 0)
+                await until(lambda: (count(pool, State.READY), count(pool, State.LEASED)) == (4, 2))
+    nothing_is_left(pool, backend)
+
+
+@in_virtual_time
 async def test_a_lease_has_one_run_and_is_dead_after_it():
     async with pool_of(FakeBackend()) as pool:
         async with pool.lease(deadline=soon()) as lease:

@@ -36,7 +36,7 @@ class Group:
         except FileNotFoundError:  # pids.events came with Linux 4.8
             return
         if fresh is not None:  # the sandbox that had the folder before may have lowered it
-            os.write(self.gauges[gauge], fresh)
+            os.pwrite(self.gauges[gauge], fresh, 0)
 
     def close_descriptors(self) -> None:
         """Once they were passed on: whoever has them keeps them."""

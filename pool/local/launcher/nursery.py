@@ -11,7 +11,7 @@ import resource
 import signal
 import socket
 
-from sandbox_runtime import deaths, descriptors, kernel, namespaces, supervisor
+from sandbox_runtime import command_line, deaths, descriptors, kernel, namespaces, supervisor
 from sandbox_runtime.lockdown import Lockdown
 from sandbox_runtime.polling import Loop
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from .facts import KeeperFacts
+
+TITLE = "code-interpreter"
+"""The first word that `ps` shows of our processes."""
 
 THREAD_STACK_BYTES = 2 * 2**20
 """The C library gives every thread the stack limit of the moment when a process is exec'd, 8 MiB as a rule, and
@@ -38,6 +41,8 @@ def main(facts: KeeperFacts, left_out: frozenset[str]) -> NoReturn:
     namespaces.mount("proc", "/proc", "proc", namespaces.MS_NOSUID | namespaces.MS_NODEV | namespaces.MS_NOEXEC)
     if "read_only_root" not in left_out:
         root.make_read_only(facts["trees"])
+    command_line.find()
+    command_line.show([TITLE, "nursery"])
     kernel.set_dumpable(False)
     gc.collect()
     gc.freeze()

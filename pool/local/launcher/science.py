@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 
-from sandbox_runtime import child, deaths, descriptors, kernel, namespaces, program, seccomp, zygote
+from sandbox_runtime import child, command_line, deaths, descriptors, kernel, namespaces, program, seccomp, zygote
 from sandbox_runtime.lockdown import Lockdown
 from sandbox_runtime.polling import Loop
 
@@ -58,6 +58,8 @@ def _prepare(
     birth.lay_out_tmp()
     # Loaded inside the root that programs will see: what is missing there is found now and not in a run.
     loaded = preload.load(facts["preload"], [*preload.STANDARD, *facts["preload_if_there"]])
+    command_line.find()
+    command_line.show([nursery.TITLE, "science"])
     huge_pages.gather()
     if not writable:
         root.seal()
