@@ -114,7 +114,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 8.0
 
     pool_size: Annotated[
-        Annotated[int, Meta(ge=1, le=10_000)] | None,
+        Annotated[int, Meta(ge=1, le=500)] | None,
         about("Sandboxes kept warm, about 6 MiB each. Unset: twice the cores, at most 8."),
     ] = None
     max_in_flight: Annotated[

@@ -42,12 +42,26 @@ def find(folder: str) -> ProgramEnvironment:
         raise EnvironmentUnusable(f"{folder} is the service's own environment: programs need one of their own")
     if tuple(version) < OLDEST_PYTHON:
         raise EnvironmentUnusable(f"{python} is Python {version}, programs need 3.9 or later")
+    trees = _outside_usr(prefix, base_prefix)
+    _refuse_what_holds_more(trees)
     return ProgramEnvironment(
         python=executable,
-        trees=_outside_usr(prefix, base_prefix),
+        trees=trees,
         font_lists=os.path.join(prefix, "share", "matplotlib"),
         version=tuple(version),
     )
+
+
+def _refuse_what_holds_more(trees: tuple[str, ...]) -> None:
+    # SECURITY: programs can read all of it (tests/unit/test_environment.py).
+    private = ("/root", "/home", "/etc", "/var", os.path.expanduser("~"))
+    for tree in trees:
+        held = [folder for folder in private if f"{folder}/".startswith(f"{tree.rstrip('/')}/")]
+        if held:
+            raise EnvironmentUnusable(
+                f"the environment for programs is {tree}, and {held[0]} with it: every program could read it."
+                " Make one in a folder of its own: `make`, or `python -m venv`"
+            )
 
 
 def _ask(python: str) -> tuple[str, str, str, list[int]]:

@@ -1,0 +1,40 @@
+"""What a virtual environment for programs may show them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pool.local.environment import EnvironmentUnusable, find
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    folder = tmp_path / "home" / "programs"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    return folder
+
+
+def test_a_folder_of_its_own_is_shown(environment: Path) -> None:
+    assert str(environment) in find(str(environment)).trees
+
+
+def test_one_that_is_a_home_is_refused(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(environment))
+    with pytest.raises(EnvironmentUnusable, match="every program could read it"):
+        find(str(environment))
+
+
+def test_one_that_holds_a_home_is_refused(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(environment / "somebody"))
+    with pytest.raises(EnvironmentUnusable, match="every program could read it"):
+        find(str(environment))
+
+
+def test_one_in_a_home_is_fine(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", os.path.dirname(environment))
+    assert find(str(environment)).version == sys.version_info[:3]
