@@ -200,7 +200,7 @@ def test_a_source_that_is_not_there_or_too_long_is_a_sentence(run: Run, tmp_path
 @pytest.mark.slow
 def test_the_readmes_line_makes_the_picture(tmp_path: Path) -> None:
     (line,) = [line for line in (ROOT / "README.md").read_text().splitlines() if "code-interpreter run" in line]
-    arguments = line.split()[1:]
+    arguments = line.partition("#")[0].split()[1:]
     (tmp_path / arguments[-1]).write_text(
         "import pandas\nframe = pandas.DataFrame({'a': [1, 3, 2]})\nprint(frame.a.sum())\n"
         "frame.plot().figure.savefig('chart.png')"
