@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 import anyio
@@ -47,6 +48,19 @@ async def test_more_than_fits_is_sent_as_it_is_read():
             await anyio.wait_readable(other)
             read += other.recv(1 << 16)
     assert read == data
+
+
+def test_two_event_loops_do_not_read_each_others_words():
+    async def read_back(word: bytes) -> bool:
+        async with connected() as (channel, other):
+            for _ in range(2000):
+                other.send(word * 50_000)
+                if set(await channel.receive()) != set(word):
+                    return False
+        return True
+
+    with ThreadPoolExecutor(2) as threads:
+        assert all(threads.map(lambda word: anyio.run(read_back, word), (b"a", b"b")))
 
 
 async def test_the_end_of_the_stream_is_a_lost_sandbox():

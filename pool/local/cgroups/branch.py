@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from pool.local.cgroups import files
 from pool.local.cgroups.delegation import enable
@@ -92,4 +91,4 @@ class Branch:
 
 
 def _number(folder: str, file: str) -> int:
-    return int(Path(folder, file).read_bytes())
+    return int(files.read(f"{folder}/{file}"))

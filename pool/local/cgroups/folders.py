@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from pool.local.cgroups import files
 from pool.local.cgroups.branch import Branch
@@ -67,4 +66,4 @@ class Folders:
 
     def _are_empty(self) -> bool:
         # They are entered together: one stands for all.
-        return bool(self._paths) and not Path(self._paths[0], "cgroup.procs").read_bytes()
+        return bool(self._paths) and not files.read(f"{self._paths[0]}/cgroup.procs")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
+
+from pool.local.cgroups import files
 
 THREADS = 4
 """They sleep. One registers some 60 marks a second, and only folders that are new need one."""
@@ -27,12 +28,12 @@ class Threshold:
         self._registered = threads.submit(self._register)
 
     def _register(self) -> None:
-        usage = Path(self._folder, "memory.usage_in_bytes")
-        with usage.open() as file:
+        usage = f"{self._folder}/memory.usage_in_bytes"
+        with open(usage, "rb") as file:
             words = f"{self.event} {file.fileno()} {self._mark_bytes}"
-            Path(self._folder, "cgroup.event_control").write_text(words)
+            files.write(f"{self._folder}/cgroup.event_control", words)
         # Crossed before the kernel watched, it would never be told.
-        os.eventfd_write(self.event, 1 if int(usage.read_text()) < self._mark_bytes else 2)
+        os.eventfd_write(self.event, 1 if int(files.read(usage)) < self._mark_bytes else 2)
 
     def is_being_registered(self) -> bool:
         """While a thread is at it the kernel makes whoever removes the folder wait."""
