@@ -24,8 +24,8 @@ _LOOKUPS_AT_ONCE = 8
 # collection, and a second or two of a busy machine. Less answers 502 for programs that ended in time, only because
 # they were granted late; more keeps clients from hearing of it.
 SECONDS_FROM_GRANT = 3.0
-# Beside the longest run that is allowed, no answer takes longer than this from its request, or than `overhead_seconds`
-# where that is more: clients give up after 70 s and the longest default run takes 60.
+# Beside the longest run that is allowed, no answer takes longer than this once its request has come, or than
+# `overhead_seconds` where that is more: clients give up after 70 s and the longest default run takes 60.
 SECONDS_BESIDE_LONGEST = 9.0
 
 

@@ -7,19 +7,13 @@ from pathlib import Path
 from broker.setting_values import SettingsError
 from broker.settings import Settings
 from pool import Backend, SandboxStartFailed
-from pool.local import EnvironmentUnusable, IsolationMissing, local_backend
+from pool.local import EnvironmentUnusable, IsolationMissing, find_environment, local_backend
 
 
 def create_backend(settings: Settings, *, preload: tuple[str, ...]) -> Backend:
     """Starts nothing yet. Raises `SettingsError` where nothing of the kind may be started here."""
-    # SECURITY: programs can read their whole environment, and would read everybody's files there.
-    stored = Path(settings.file_storage_dir).resolve()
-    if settings.programs_path.resolve() in (stored, *stored.parents):
-        raise SettingsError(
-            f"FILE_STORAGE_DIR={settings.file_storage_dir} lies in BROKER_PROGRAMS={settings.programs_path}, which"
-            " programs can read. Name a folder outside of it."
-        )
     try:
+        _refuse_readable_store(settings)
         return local_backend(
             programs=settings.programs_path,
             preload=preload,
@@ -28,6 +22,17 @@ def create_backend(settings: Settings, *, preload: tuple[str, ...]) -> Backend:
         )
     except (EnvironmentUnusable, IsolationMissing) as error:
         raise SettingsError(str(error)) from None
+
+
+def _refuse_readable_store(settings: Settings) -> None:
+    # SECURITY: what programs see of the machine, they can read; as an ordinary user whatever its mode is.
+    stored = Path(settings.file_storage_dir).resolve()
+    for tree in ("/usr", *find_environment(str(settings.programs_path)).trees):
+        if settings.file_storage_url is None and stored.is_relative_to(tree):
+            raise SettingsError(
+                f"FILE_STORAGE_DIR={settings.file_storage_dir} lies in {tree}, which programs can read. Name a folder"
+                " outside of it."
+            )
 
 
 def blamed_on_a_setting(error: BaseException, settings: Settings) -> BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,7 +45,16 @@ def cli() -> None:
 
 
 def main() -> None:
+    _open_closed_streams()
     cli()
+
+
+def _open_closed_streams() -> None:
+    """A stream that was closed for us (`<&-`, `>&-`) is an empty one: its number would go to some socket of ours."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            setattr(sys, name, open(number, "w" if number else "r"))  # noqa: SIM115  # for good
 
 
 def _sentences(command: Callable[..., int]) -> Callable[..., None]:
@@ -64,8 +74,8 @@ def _sentences(command: Callable[..., int]) -> Callable[..., None]:
 
 
 def _say(error: BaseException) -> int:
-    if isinstance(error, run_once.OutputClosed):
-        # Or the interpreter complains when it flushes at its end.
+    if isinstance(error, BrokenPipeError):
+        # Whoever read our output has gone, as `head` does when it has enough. Not to flush there at the end:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # open until the process ends
         return OUTPUT_CLOSED
     known = isinstance(error, SettingsError | run_once.TooLong | PoolError | SandboxError | ProtocolError | OSError)
@@ -124,8 +134,8 @@ def run(
     configure("error", "plain")
     asked = run_once.ask(settings, file, args, timeout_seconds=timeout_seconds)
     backend = create_backend(settings, preload=())
-    folder = OutputFolder(output, overwrite=overwrite) if output else None
-    outcome = _on_event_loop(run_once.run, settings, backend, asked, folder, as_json)
+    with OutputFolder(output, overwrite=overwrite) if output else nullcontext() as folder:
+        outcome = _on_event_loop(run_once.run, settings, backend, asked, folder, as_json)
     return TIMED_OUT if outcome.exit_code is None else outcome.exit_code
 
 

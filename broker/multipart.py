@@ -12,7 +12,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from broker.errors import BadUpload
 
 MAX_PART_HEADER_BYTES = 4096
-_EXTENDED = re.compile(r";\s*filename\*\s*=\s*\"?utf-8'[^';]*'([^\s;\"]+)", re.ASCII | re.IGNORECASE)
+_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"')
+_EXTENDED = re.compile(r";\s*filename\*\s*=\s*utf-8'[^';]*'([^\s;]+)", re.ASCII | re.IGNORECASE)
 """RFC 7578, 4.2 forbids it here; urllib3 before 2.0 sends it for every name that is not ASCII."""
 
 
@@ -97,7 +98,7 @@ class Parts:
         self._disposition = ""
 
     def _filename(self, plain: bytes | None) -> str | None:
-        encoded = _EXTENDED.search(self._disposition)
+        encoded = _EXTENDED.search(_QUOTED.sub('""', self._disposition))
         if encoded:
             return unquote_to_bytes(encoded[1]).decode("utf-8", "replace")
         return None if plain is None else _text(plain)

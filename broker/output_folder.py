@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_IN_THE_WAY = (errno.ELOOP, errno.ENOTDIR)
 
 
 class NotWritten(Exception):
-    """It would lie outside, or something stands in its way."""
+    """It would lie outside, something stands in its way, or it cannot be written. The text says which."""
 
 
 class OutputFolder:
@@ -30,13 +34,27 @@ class OutputFolder:
         self._folder = -1
         self._partial = ""
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._abandon()
+        os.close(self._root)
+
     def write(self, path: str, data: bytes, *, last: bool) -> None:
-        """Raises `NotWritten`."""
-        if self._file < 0:
-            self._begin(path)
-        _write_all(self._file, data)
-        if last:
-            self._finish(path.rpartition("/")[2])
+        """Raises `NotWritten`; then nothing is left of this file, and others may follow."""
+        try:
+            if self._file < 0:
+                self._begin(path)
+            _write_all(self._file, data)
+            if last:
+                self._name(path.rpartition("/")[2])
+                self._abandon()
+        except OSError as error:
+            self._abandon()
+            raise NotWritten(_why(path, error, overwrite=self._overwrite)) from error
 
     def _begin(self, path: str) -> None:
         *folders, name = path.split("/")
@@ -53,31 +71,35 @@ class OutputFolder:
         for name in folders:
             try:
                 following = _step(current, name)
-            except OSError as error:
-                raise NotWritten(f"{'/'.join(folders)!r} is no folder but a link or a file; not written.") from error
             finally:
                 os.close(current)
             current = following
         return current
 
-    def _finish(self, name: str) -> None:
-        os.close(self._file)
-        try:
-            self._name(name)
-        except FileExistsError as error:
-            raise NotWritten(f"{name!r} is there already; not written. --overwrite replaces it.") from error
-        except OSError as error:
-            raise NotWritten(f"{name!r} cannot be written: {error.strerror}.") from error
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(self._partial, dir_fd=self._folder)
-            os.close(self._folder)
-            self._file = -1
-
     def _name(self, name: str) -> None:
-        """Neither call follows a link of that name: one fails, one replaces it."""
-        call = os.rename if self._overwrite else os.link
-        call(self._partial, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        """Neither way follows a link of that name: one fails, one replaces it."""
+        if not self._overwrite:
+            # Not by `link`, which some file systems lack: the name is taken first, and then it is ours to replace.
+            os.close(os.open(name, _NEW_FILE, 0o644, dir_fd=self._folder))
+        os.rename(self._partial, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+
+    def _abandon(self) -> None:
+        """Forget the file under way; of one that was not named nothing stays."""
+        if self._file >= 0:
+            os.close(self._file)
+            with suppress(OSError):
+                os.unlink(self._partial, dir_fd=self._folder)
+        if self._folder >= 0:
+            os.close(self._folder)
+        self._file = self._folder = -1
+
+
+def _why(path: str, error: OSError, *, overwrite: bool) -> str:
+    if error.errno == errno.EEXIST and not overwrite:
+        return f"{path!r} is there already; not written. --overwrite replaces files."
+    if error.errno in _IN_THE_WAY:
+        return f"{path!r} would lie behind a link or a file; not written."
+    return f"{path!r} cannot be written: {error.strerror}."
 
 
 def _step(parent: int, name: str) -> int:

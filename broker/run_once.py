@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import IO, Any, Self, TextIO
+from typing import IO, Any, Self
 
 import anyio
 import click
@@ -27,10 +27,6 @@ class TooLong(Exception):
     """The program, or its input."""
 
 
-class OutputClosed(Exception):
-    """Whoever read our output has gone: as `head` does when it has enough."""
-
-
 def ask(settings: Settings, file: IO[bytes], args: tuple[str, ...], *, timeout_seconds: float | None) -> Program:
     """Raises `TooLong`."""
     timeout_ms = settings.max_exec_timeout_ms if timeout_seconds is None else max(1, round(timeout_seconds * 1000))
@@ -45,12 +41,10 @@ def ask(settings: Settings, file: IO[bytes], args: tuple[str, ...], *, timeout_s
 
 
 def _stdin(program: IO[bytes]) -> bytes | None:
-    """None if it is a terminal, closed (`<&-`), or where the program came from."""
-    # typeshed knows no closed one, for which Python sets None.
-    ours: TextIO | None = sys.stdin
-    if ours is None or ours.isatty() or program.fileno() == ours.fileno():
+    """None if it is a terminal, or where the program came from."""
+    if sys.stdin.isatty() or program.fileno() == sys.stdin.fileno():
         return None
-    return _bytes(ours.buffer, "stdin")
+    return _bytes(sys.stdin.buffer, "stdin")
 
 
 def _bytes(file: IO[bytes], what: str) -> bytes:
@@ -71,14 +65,15 @@ class Taken(msgspec.Struct):
     stdout: bytearray
     stderr: bytearray
     files: dict[str, int]
+    files_not_written: dict[str, str]
+    """Why not."""
 
 
 class TerminalSink:
     """Output to our own streams as it comes, or held for `--json`; files to the folder, or counted only."""
 
     def __init__(self, folder: OutputFolder | None, *, hold: bool) -> None:
-        self.taken = Taken(bytearray(), bytearray(), {})
-        self.refused: list[str] = []
+        self.taken = Taken(bytearray(), bytearray(), {}, {})
         self._folder = folder
         self._hold = hold
 
@@ -86,25 +81,20 @@ class TerminalSink:
         if self._hold:
             (self.taken.stdout if stream == "stdout" else self.taken.stderr).extend(data)
             return
-        # Python sets None for one that is closed (`>&-`).
-        target: TextIO | None = sys.stdout if stream == "stdout" else sys.stderr
-        if target is None:
-            return
-        try:
-            target.buffer.write(data)
-            target.flush()
-        except BrokenPipeError:
-            raise OutputClosed from None
+        target = sys.stdout if stream == "stdout" else sys.stderr
+        target.buffer.write(data)
+        target.flush()
 
     async def file(self, path: str, data: bytes, last: bool) -> None:
-        self.taken.files[path] = self.taken.files.get(path, 0) + len(data)
-        if self._folder is None or path in self.refused:
+        if path in self.taken.files_not_written:
             return
+        self.taken.files[path] = self.taken.files.get(path, 0) + len(data)
         try:
-            self._folder.write(path, data, last=last)
+            if self._folder is not None:
+                self._folder.write(path, data, last=last)
         except NotWritten as error:
-            self.refused.append(path)
-            click.echo(f"code-interpreter: {error}", err=True)
+            del self.taken.files[path]
+            self.taken.files_not_written[path] = str(error)
 
 
 class Patience(NullObserver):
@@ -133,7 +123,7 @@ class Patience(NullObserver):
 async def run(
     settings: Settings, backend: Backend, program: Program, output: OutputFolder | None, as_json: bool
 ) -> Outcome:
-    """Raises what the pool raises, and `OutputClosed`."""
+    """Raises what the pool raises, and `OSError` for our own output."""
     sink = TerminalSink(output, hold=as_json)
     only_one = PoolSettings(size=1, max_in_flight=1, queue=1, surge=1, start_seconds=START_SECONDS, drain_seconds=0.1)
     with Patience() as patience:
@@ -157,6 +147,7 @@ def _report(outcome: Outcome, taken: Taken, isolation: str) -> bytes:
         "stderr": taken.stderr.decode("utf-8", "replace"),
         "timed_out": outcome.timed_out,
         "files": [{"path": path, "size_bytes": size} for path, size in taken.files.items()],
+        "files_not_written": [{"path": path, "reason": why} for path, why in taken.files_not_written.items()],
         "isolation": isolation,
     }
     return msgspec.json.format(msgspec.json.encode(report), indent=2)
@@ -168,6 +159,7 @@ def _remarks(outcome: Outcome, taken: Taken, *, has_folder: bool) -> None:
     remarks += [f"limit reached: {limit}" for limit in outcome.limits_hit]
     remarks += [f"{stream} was cut" for stream in ("stdout", "stderr") if getattr(outcome, f"{stream}_truncated")]
     remarks += [f"not returned: {each.path} ({each.reason})" for each in outcome.files_skipped]
+    remarks += taken.files_not_written.values()
     if taken.files and not has_folder:
         remarks.append(f"{len(taken.files)} files were made and dropped; --output DIR keeps them")
     for remark in remarks:

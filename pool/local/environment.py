@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import subprocess
 import sys
 
@@ -14,6 +15,8 @@ import json, os, sys
 print(json.dumps([os.path.abspath(sys.executable), sys.prefix, sys.base_prefix, list(sys.version_info[:3])]))
 """
 OLDEST_PYTHON = (3, 9)
+FIRST_PERSON = 1000
+"""Lower uids are those of services (login.defs(5))."""
 
 
 class EnvironmentUnusable(Exception):
@@ -54,14 +57,24 @@ def find(folder: str) -> ProgramEnvironment:
 
 def _refuse_what_holds_more(trees: tuple[str, ...]) -> None:
     # SECURITY: programs can read all of it (tests/unit/test_environment.py).
-    private = ("/root", "/home", "/etc", "/var", os.path.expanduser("~"))
-    for tree in trees:
-        held = [folder for folder in private if f"{folder}/".startswith(f"{tree.rstrip('/')}/")]
-        if held:
+    for tree in map(os.path.realpath, trees):
+        private = [folder for folder in _private_folders() if os.path.commonpath([tree, folder]) == tree]
+        private += [path for name in _PRIVATE_ENTRIES if os.path.lexists(path := os.path.join(tree, name))]
+        if private:
             raise EnvironmentUnusable(
-                f"the environment for programs is {tree}, and {held[0]} with it: every program could read it."
+                f"the environment for programs is {tree}, and {private[0]} with it: every program could read it."
                 " Make one in a folder of its own: `make`, or `python -m venv`"
             )
+
+
+_PRIVATE_ENTRIES = (".ssh", ".aws", ".azure", ".kube", ".docker", ".gnupg", ".netrc", ".git", ".bash_history")
+
+
+def _private_folders() -> set[str]:
+    """Homes of people, and what holds them."""
+    homes = {each.pw_dir for each in pwd.getpwall() if each.pw_uid == 0 or each.pw_uid >= FIRST_PERSON}
+    named = {"/home", "/etc", os.path.expanduser("~"), *homes} - {"/", "/nonexistent"}
+    return {os.path.realpath(folder) for folder in named if os.path.isabs(folder)}
 
 
 def _ask(python: str) -> tuple[str, str, str, list[int]]:

@@ -1,7 +1,8 @@
 """What /proc shows as this process's command line: the words that it was started with, until others are written there.
 
 A forked process keeps those of its template. SECURITY: they name folders of the host, and a program can read those of
-its sandbox's first processes (tests/hostile/test_secrets.py).
+its sandbox's first processes (tests/hostile/test_secrets.py). What is left of their room are NUL bytes: moving
+its end takes a right that we have given up.
 """
 
 from __future__ import annotations

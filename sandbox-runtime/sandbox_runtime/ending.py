@@ -14,6 +14,7 @@ import errno
 import functools
 import mmap
 import posix  # and not `os`, whose functions programs replace to shut doors (`os.kill = None`)
+import resource
 import sys
 import threading
 
@@ -29,6 +30,9 @@ FLUSH_FAILED = 120
 
 RESERVE_BYTES = 2**20
 """Address space that is given back after the program: else one that ran out of memory could not print its traceback."""
+
+FEW_PROCESSES = 4
+"""So near to the limit it counts as met: a cgroup refuses one earlier, and some may have ended since."""
 
 LONGEST_CHAIN = 100
 """Causes of an exception that are looked at: a chain may be a ring."""
@@ -140,6 +144,7 @@ _LIMIT_OF = {
     errno.EMFILE: "open_files",
     errno.ENOMEM: "memory",
 }
+_errno_of, _args_of = vars(OSError)["errno"].__get__, vars(BaseException)["args"].__get__
 _NO_THREAD = "can't start new thread"
 """What the interpreter says, with no number, when the kernel refuses a thread."""
 
@@ -151,13 +156,27 @@ def limits_hit(error: BaseException | None) -> list[str]:
 
 
 def _limit_behind(error: BaseException) -> str | None:
-    # By their types: an object may lie about its `__class__`, and a subclass about its attributes.
+    # By its type, and by nothing that a class of the program's could answer: an object may lie about its `__class__`.
     kind = type(error)
     if issubclass(kind, OSError):
-        return _LIMIT_OF.get(error.errno) if type(error.errno) is int else None  # type: ignore[attr-defined]
+        number = _errno_of(error)
+        return _LIMIT_OF.get(number) if type(number) is int else None
     if issubclass(kind, MemoryError):
         return "memory"
-    return "processes" if kind is RuntimeError and error.args == (_NO_THREAD,) else None
+    words = _args_of(error)
+    if kind is RuntimeError and len(words) == 1 and type(words[0]) is str and words[0] == _NO_THREAD:
+        return "processes" if _is_at_the_process_limit() else "memory"
+    return None
+
+
+def _is_at_the_process_limit() -> bool:
+    """Else it was the memory for one more stack that could not be had."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    try:
+        pids = [pid for pid in posix.listdir("/proc") if pid.isdigit()]
+        return sum(len(posix.listdir(f"/proc/{pid}/task")) for pid in pids) >= most - FEW_PROCESSES
+    except OSError:  # one of them has just ended
+        return True
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

@@ -195,8 +195,9 @@ RULES = (
         equals=(PR_SET_SECCOMP, PR_SCHED_CORE),
     ),
     Rule(
-        ("sync", "syncfs"),
-        "flushes every file system of the node, over and over; they succeed: all that can be written here is memory",
+        ("sync", "syncfs", "fsync", "fdatasync", "sync_file_range", "msync"),
+        "flushes the node's disks, over and over, for which a file opened to read is enough; they succeed: all that can"
+        " be written here is memory",
         error=0,
     ),
     Rule(

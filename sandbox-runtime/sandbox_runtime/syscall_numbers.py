@@ -13,6 +13,7 @@ MACHINES = ("x86_64", "aarch64")
 # In the order of MACHINES. None: aarch64 never had the call (libc uses a newer one there).
 SEPARATE: dict[str, tuple[int, int | None]] = {
     "ioctl": (16, 29),
+    "msync": (26, 227),
     "shmget": (29, 194),
     "shmat": (30, 196),
     "shmctl": (31, 195),
@@ -28,6 +29,8 @@ SEPARATE: dict[str, tuple[int, int | None]] = {
     "msgrcv": (70, 188),
     "msgctl": (71, 187),
     "fcntl": (72, 25),
+    "fsync": (74, 82),
+    "fdatasync": (75, 83),
     "ptrace": (101, 117),
     "syslog": (103, 116),
     "rt_sigqueueinfo": (129, 138),
@@ -91,6 +94,7 @@ SEPARATE: dict[str, tuple[int, int | None]] = {
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
     "clock_adjtime": (305, 266),
+    "sync_file_range": (277, 84),
     "syncfs": (306, 267),
     "setns": (308, 268),
     "process_vm_readv": (310, 270),

@@ -225,22 +225,52 @@ def test_output_is_passed_on_byte_by_byte(boxes: Sandboxes):
     assert (result.stdout_bytes, result.stderr_bytes) == (data, data[::-1])
 
 
+THREADS = """
+import threading
+while True:
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+"""
+
+
 @pytest.mark.parametrize(
     ("source", "limit"),
     [
         ("bytearray(8 << 30)", "memory"),
         ("import numpy; numpy.ones(1 << 30)", "memory"),
         ("kept = [mmap.mmap(-1, 1 << 30, mmap.MAP_PRIVATE) for _ in range(9)]", "memory"),
-        (
-            "import threading\nwhile True: threading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
-            "processes",
-        ),
+        (f"import threading; threading.stack_size(32 << 20){THREADS}", "memory"),
     ],
 )
-def test_memory_and_processes_that_a_program_was_refused_are_named(boxes: Sandboxes, source: str, limit: str):
+def test_memory_that_a_program_was_refused_is_named(boxes: Sandboxes, source: str, limit: str):
     result = run(boxes, f"import mmap, time\n{source}")
-    ended_by_us = result.outcome.reason in ("process_limit", "oom")
-    assert ended_by_us or (result.exit_code, result.outcome.limits_hit) == (1, (limit,))
+    assert (result.exit_code, result.outcome.reason, result.outcome.limits_hit) == (1, "exited", (limit,))
+
+
+def test_processes_that_a_program_was_refused_are_named_or_end_it(boxes: Sandboxes):
+    result = run(boxes, f"import threading, time; threading.stack_size(64 << 10){THREADS}")
+    assert result.outcome.reason == "process_limit" or result.outcome.limits_hit == ("processes",)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class E(OSError):\n    errno = property(lambda self: print('asked'))\nraise E()",
+        "class X:\n    __eq__ = lambda self, other: print('asked')\nraise RuntimeError(X())",
+    ],
+)
+def test_what_a_program_raises_is_not_asked(boxes: Sandboxes, source: str):
+    result = run(boxes, source)
+    assert (result.exit_code, result.stdout, result.outcome.limits_hit) == (1, "", ())
+
+
+def test_the_nodes_disks_are_not_flushed(boxes: Sandboxes):
+    # An fsync that reaches the kernel fails for a descriptor that is none.
+    source = """
+        calls = {"fsync": os.fsync, "fdatasync": os.fdatasync}
+        libc = ctypes.CDLL(None, use_errno=True)
+        answer([attempt(call, 999) for call in calls.values()] + [libc.syncfs(999), libc.sync_file_range(999, 0, 0, 7)])
+    """
+    assert answer_of(boxes, source) == ["done", "done", 0, 0]
 
 
 @pytest.mark.parametrize("place", ["/workspace", "/tmp", "/dev/shm"])

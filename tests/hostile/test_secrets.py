@@ -92,6 +92,14 @@ def test_command_lines_name_no_folder_of_ours(boxes: Sandboxes):
     assert " ".join(own) in lines
 
 
+def test_no_module_is_one_of_ours(boxes: Sandboxes):
+    source = """
+        files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
+        answer([file for file in files if file.endswith("start.py") or "/sandbox_runtime/" in file])
+    """
+    assert answer_of(boxes, source) == []
+
+
 def test_a_secret_of_one_run_is_not_in_the_memory_of_the_next(boxes: Sandboxes):
     plant = f"kept = {SECRET!r}; import sys; sys.stdin.read(); open('{SECRET}', 'w').write(kept * 1000)"
     files, variables = {"in": SECRET.encode()}, {"PLANTED": SECRET}

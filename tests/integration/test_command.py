@@ -100,6 +100,15 @@ def test_json_says_everything_at_the_end(run: Run) -> None:
 
 
 @pytest.mark.slow
+def test_json_does_not_name_what_was_not_written_among_the_files(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("mine")
+    ended = run("open('f', 'w').write('theirs')", options=("--json", "--output", str(tmp_path)))
+    said = json.loads(ended.stdout)
+    assert (said["files"], [each["path"] for each in said["files_not_written"]]) == ([], ["f"])
+    assert (tmp_path / "f").read_text() == "mine"
+
+
+@pytest.mark.slow
 def test_a_program_may_come_from_stdin() -> None:
     ended = subprocess.run([*COMMAND, "run", "-"], cwd=ROOT, input=b"print(6 * 7)", capture_output=True, timeout=60)
     assert (ended.stdout, ended.returncode) == (b"42\n", 0)
@@ -158,12 +167,17 @@ def test_closed_streams_are_empty_ones(tmp_path: Path) -> None:
     file = tmp_path / "program.py"
     file.write_text("import sys\nprint(len(sys.stdin.read()))\nprint(2, file=sys.stderr)\nsys.exit(3)")
     command = " ".join([*COMMAND, "run", str(file)])
-    without_stdin = subprocess.run(f"{command} <&-", shell=True, cwd=ROOT, capture_output=True, timeout=60)
-    assert (without_stdin.stdout, without_stdin.returncode) == (b"0\n", 3)
-    without_stdout = subprocess.run(
-        f"{command} >&-", shell=True, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60
-    )
-    assert (without_stdout.stderr, without_stdout.returncode) == (b"2\n", 3)
+    for closed, stdout, stderr in [
+        ("<&-", b"0\n", b"2\n"),
+        (">&-", b"", b"2\n"),
+        ("2>&-", b"0\n", b""),
+        ("<&- >&-", b"", b"2\n"),
+        ("<&- >&- 2>&-", b"", b""),
+    ]:
+        ended = subprocess.run(
+            f"{command} {closed}", shell=True, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+        )
+        assert (ended.stdout, ended.stderr, ended.returncode) == (stdout, stderr, 3), closed
 
 
 @pytest.mark.slow
@@ -179,6 +193,10 @@ def test_a_reader_that_has_enough_ends_it_without_a_word(tmp_path: Path) -> None
         ended.stdout.close()
         said = ended.stderr.read()
     assert (ended.returncode, said) == (141, b"")
+    command = f"{' '.join([*COMMAND, 'run', '--json', str(file)])} | true; exit ${{PIPESTATUS[0]}}"
+    file.write_text("print(1)")
+    whole = subprocess.run(["bash", "-c", command], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    assert (whole.returncode, whole.stderr) == (141, b"")
 
 
 @pytest.mark.parametrize("seconds", ["inf", "nan", "1e300", "0", "-1", "x"])

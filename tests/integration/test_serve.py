@@ -113,7 +113,7 @@ REFUSALS = [
     ({"BROKER_MAX_RUNS_PER_SANDBOX": "2"}, ["BROKER_MAX_RUNS_PER_SANDBOX=2", "1"]),
     ({"BROKER_PROGRAMS": "/nonexistent"}, ["/nonexistent", "make"]),
     ({"FILE_STORAGE_DIR": "/proc/nothing"}, ["FILE_STORAGE_DIR=/proc/nothing"]),
-    ({"FILE_STORAGE_DIR": f"{ROOT}/.programs/files"}, ["FILE_STORAGE_DIR", "BROKER_PROGRAMS", "outside"]),
+    ({"FILE_STORAGE_DIR": f"{ROOT}/.programs/files"}, ["FILE_STORAGE_DIR", ".programs", "outside"]),
     ({"HOST": "203.0.113.1"}, ["HOST=203.0.113.1"]),
     ({"BROKER_PRELOAD": "nunpy"}, ["BROKER_PRELOAD=nunpy", "No module named 'nunpy'"]),
     ({"BROKER_FILE_STORAGE_URL": "s4://bucket"}, ["s4://bucket", "s3://"]),

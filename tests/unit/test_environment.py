@@ -35,6 +35,21 @@ def test_one_that_holds_a_home_is_refused(environment: Path, monkeypatch: pytest
         find(str(environment))
 
 
+@pytest.mark.parametrize("name", [".ssh", ".git"])
+def test_one_with_somebodys_things_in_it_is_refused(environment: Path, name: str) -> None:
+    (environment / name).mkdir()
+    with pytest.raises(EnvironmentUnusable, match=name):
+        find(str(environment))
+
+
+def test_a_link_to_a_home_is_refused(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = environment.parent / "link"
+    link.symlink_to(environment)
+    monkeypatch.setenv("HOME", str(link))
+    with pytest.raises(EnvironmentUnusable, match="every program could read it"):
+        find(str(environment))
+
+
 def test_one_in_a_home_is_fine(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", os.path.dirname(environment))
     assert find(str(environment)).version == sys.version_info[:3]

@@ -46,6 +46,7 @@ def test_parts_are_the_same_however_the_body_is_cut(size: int) -> None:
         (b'form-data; name=file; filename=""', ""),
         (b"form-data; name=file; filename*=utf-8''%FF", "\ufffd"),
         (b"form-data; name=file; filename*=latin-1''%FF", None),
+        (b"form-data; name=file; filename=\"a; filename*=utf-8''b\"", "a; filename*=utf-8''b"),
     ],
 )
 def test_a_file_name_may_be_encoded_as_old_clients_do(disposition: bytes, filename: str | None) -> None:

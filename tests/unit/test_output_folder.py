@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -77,6 +79,23 @@ def test_a_file_where_a_folder_should_be_and_the_reverse_are_refused(root: Path)
             folder.write(path, b"y", last=True)
     folder.write("after", b"z", last=True)
     assert sorted(path.name for path in root.iterdir()) == ["a", "after", "d"]
+
+
+def test_a_full_disk_costs_the_file_and_not_the_others(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, full = OutputFolder(root), OSError(errno.ENOSPC, "No space left on device")
+    folder.write("big", b"x", last=False)
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", Mock(side_effect=full))
+        with pytest.raises(NotWritten, match="'big' cannot be written: No space left"):
+            folder.write("big", b"y", last=False)
+    folder.write("small", b"z", last=True)
+    assert [path.name for path in root.iterdir()] == ["small"]
+
+
+def test_of_a_file_that_was_not_complete_nothing_stays(root: Path) -> None:
+    with OutputFolder(root) as folder:
+        folder.write("half", b"x", last=False)
+    assert list(root.iterdir()) == []
 
 
 def test_no_descriptor_is_left_open(root: Path) -> None:

@@ -95,6 +95,7 @@ class Groups:
         self._threads = _sleepers()
         while self._idle:
             self._idle.pop().remove()
+        self._fewest_idle = 0
         for parent in self.parents:
             names.remove_tree(parent)
         while self._delegations:
@@ -130,7 +131,9 @@ class Groups:
         while True:
             await anyio.sleep(IDLE_SECONDS)
             for _ in range(self._fewest_idle):
-                self._idle.popleft().remove()
+                folders = self._idle.popleft()
+                if not folders.remove():
+                    self._idle.append(folders)
             self._fewest_idle = len(self._idle)
 
     def _idle_with(self, limits: RunLimits) -> Folders | None:
