@@ -73,8 +73,8 @@ def make_main_module() -> types.ModuleType:
         __cached__=None,
     )
     sys.modules["__main__"] = module
-    if "__mp_main__" in sys.modules:  # `multiprocessing` gave the main module that second name when it was preloaded
-        sys.modules["__mp_main__"] = module
+    # `multiprocessing`, when it was preloaded, gave that second name to the main module of then, which is ours.
+    sys.modules.pop("__mp_main__", None)
     return module
 
 
