@@ -1,0 +1,1 @@
+"""Sandboxes as pods: the Kubernetes backend. The only place that may import its client."""
