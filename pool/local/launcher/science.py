@@ -16,7 +16,7 @@ from sandbox_runtime import child, command_line, deaths, descriptors, kernel, na
 from sandbox_runtime.lockdown import Lockdown
 from sandbox_runtime.polling import Loop
 
-from . import birth, huge_pages, nursery, preload, root
+from . import birth, nursery, preload, root, template_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def _prepare(
     loaded = preload.load(facts["preload"], [*preload.STANDARD, *facts["preload_if_there"]])
     command_line.find()
     command_line.show([nursery.TITLE, "science"])
-    huge_pages.gather()
+    template_memory.gather()
+    template_memory.let_go_of_code()
     if not writable:
         root.seal()
     kernel.set_dumpable(False)
