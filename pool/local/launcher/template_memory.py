@@ -1,7 +1,7 @@
 """The template's memory, made cheap to fork and small to keep.
 
 Gathered in huge pages: its forks copy one entry for 2 MiB and not 512. A sandbox is two forks of some 70 MiB and their
-ends: so it takes 29 ms of CPU, and 34 otherwise (2 cores, the two taken in turns). A page that a fork writes to is copied
+ends: so it takes 29 ms of CPU, and 34 otherwise (2 cores, taken in turns). A page that a fork writes to is copied
 as ever, and nothing but that page.
 """
 
