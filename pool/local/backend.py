@@ -92,6 +92,7 @@ class LocalBackend:
             preload=plan.preload,
             preload_if_there=plan.preload_if_there,
             group_parents=tuple(self._groups.parents),
+            starting_doors=tuple(self._groups.starting_doors),
             left_out=plan.left_out,
         )
 

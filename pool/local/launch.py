@@ -38,6 +38,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Modules that must be there."""
     preload_if_there: tuple[str, ...] = ()
     group_parents: tuple[str, ...] = ()
+    starting_doors: tuple[str, ...] = ()
+    """Files of cgroups that a template enters (`cgroups/limits.py`)."""
     left_out: tuple[str, ...] = ()
     """Steps of the lock-down to leave out, or `child.COLD`. SECURITY: only tests fill it; no setting leads here."""
 
@@ -156,10 +158,13 @@ class Launcher:
         template = Template(ours, self._lose_template)
         with ExitStack() as undo:
             undo.callback(template.kill)
-            with closing(theirs):
+            with closing(theirs), ExitStack() as opened:
+                doors = [os.open(door, os.O_WRONLY | os.O_CLOEXEC) for door in self._plan.starting_doors]
+                for door in doors:
+                    opened.callback(os.close, door)
                 # The first such order waits for the nursery itself, which is an interpreter that is being started.
                 (handle,) = await self._order_nursery(
-                    {"do": "template"}, [theirs.fileno()], seconds=seconds, expected_descriptors=1
+                    {"do": "template"}, [theirs.fileno(), *doors], seconds=seconds, expected_descriptors=1
                 )
             await template.load(handle, seconds=seconds)
             undo.pop_all()

@@ -15,8 +15,9 @@ import pytest
 from pool import RunLimits
 from pool.local import cgroups
 from pool.local.cgroups import names
-from pool.local.cgroups.limits import LINES, wall_bytes
+from pool.local.cgroups.limits import LINES, STARTING, wall_bytes
 from sandbox_runtime.gauges import RESTING_LOOK_SECONDS, Gauges
+from tests.local_backends import Dialogue, children, local_backend, sandbox_of, templates
 
 MIB = 2**20
 EVENT_SECONDS = 10
@@ -90,7 +91,8 @@ def wait_readable(descriptor):
 
 
 def folders(groups):
-    return [folder for parent in groups.parents for folder in Path(parent).iterdir() if folder.is_dir()]
+    found = [folder for parent in groups.parents for folder in Path(parent).iterdir() if folder.is_dir()]
+    return [folder for folder in found if folder.name != STARTING]
 
 
 def test_what_cannot_be_had_is_named():
@@ -103,6 +105,10 @@ def test_what_cannot_be_had_is_named():
         assert group.remove() or folders(groups)
     finally:
         groups.close()
+
+
+def groups_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cgroup").read_text()
 
 
 class TestReal:
@@ -221,3 +227,14 @@ class TestReal:
         later.close()
         assert [folder for folder in left if folder.exists()] == []
         assert all(os.path.exists(parent) for parent in groups.parents)  # another service of the living
+
+    async def test_a_template_starts_sandboxes_with_less_weight_than_their_programs_have(self):
+        async with local_backend() as backend, sandbox_of(backend) as sandbox:
+            dialogue = Dialogue(sandbox.channel)
+            await dialogue.hello()
+            own = await dialogue.output_of("print(open('/proc/self/cgroup').read())")
+            (template,) = templates()
+            zygotes = children(template)
+            assert all(f"/{STARTING}\n" in groups_of(pid) for pid in [template, *zygotes])
+        assert zygotes
+        assert STARTING not in own

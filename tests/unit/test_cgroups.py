@@ -14,6 +14,7 @@ import pytest
 from pool import RunLimits
 from pool.errors import SandboxStartFailed
 from pool.local.cgroups import IDLE_SECONDS, Groups, files, limits, names
+from pool.local.cgroups.limits import STARTING
 from pool.local.cgroups.tree import usable
 from tests.fakes.clock import in_virtual_time
 from tests.unit import cgroup_kernel
@@ -52,7 +53,7 @@ def read(folder, *names_of_files):
 
 
 def only_group(groups, place):
-    [folder] = [each for each in Path(groups.parents[place]).iterdir() if each.is_dir()]
+    [folder] = [each for each in Path(groups.parents[place]).iterdir() if each.is_dir() and each.name != STARTING]
     return folder
 
 
@@ -85,6 +86,8 @@ def test_v1_gets_its_limits(kernel, opened):
     assert read(pids, "pids.max") == ["256"]
     assert read(cpu, "cpu.cfs_quota_us", "cpu.cfs_period_us") == ["100000", "100000"]
     assert read(memory.parent, "memory.swappiness") + read(cpu.parent, "cpu.shares") == ["0", "64"]
+    assert groups.starting_doors == [f"{cpu.parent}/starting/tasks"]
+    assert read(cpu.parent / "starting", "cpu.shares") == ["512"]
     group.remove()
 
 
@@ -97,6 +100,8 @@ def test_v2_gets_its_limits(kernel, opened):
     assert read(folder, "memory.max", "memory.oom.group") == [str(limits.wall_bytes(RUN_LIMITS)), "1"]
     assert read(folder, "pids.max", "cpu.max") == ["256", "100000 100000"]
     assert read(folder.parent, "memory.swap.max", "cpu.weight") == ["0", "6"]
+    assert groups.starting_doors == [f"{folder.parent}/starting/cgroup.procs"]
+    assert read(folder.parent / "starting", "cpu.weight") == ["50"]
     assert os.readlink(f"/proc/self/fd/{group.enter[0]}") == f"{folder}/cgroup.procs"
     group.remove()
 

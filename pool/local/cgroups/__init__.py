@@ -59,6 +59,10 @@ class Groups:
         """Our folders: who outlives the service removes them, with the folders in them."""
         return [branch.path for branch in self._branches]
 
+    @property
+    def starting_doors(self) -> list[str]:
+        return [door for branch in self._branches for door in branch.starting_doors]
+
     def _missing(self, there: list[str]) -> tuple[str, ...]:
         absent = tuple(f"{name} cgroup" for name in CONTROLLERS if name not in there)
         return absent if all(branch.has_quota for branch in self._branches) else (*absent, "cpu quota")

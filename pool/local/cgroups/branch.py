@@ -6,7 +6,7 @@ import os
 
 from pool.local.cgroups import files
 from pool.local.cgroups.delegation import enable
-from pool.local.cgroups.limits import LINES, QUOTA_FILES
+from pool.local.cgroups.limits import LINES, QUOTA_FILES, STARTING, STARTING_WEIGHTS
 from pool.local.cgroups.tree import Hierarchy
 from pool.settings import RunLimits
 
@@ -33,7 +33,9 @@ class Branch:
             if self.version == 2:
                 enable(self.path, self.controllers)
             self._prepare()
+            self._make_starting()
         except OSError:
+            files.remove(f"{self.path}/{STARTING}")
             files.remove(self.path)
             raise
 
@@ -44,6 +46,17 @@ class Branch:
                 if file in present:
                     files.write(f"{self.path}/{file}", value)
         self._left_out = {file for file in QUOTA_FILES.values() if file not in present}
+
+    def _make_starting(self) -> None:
+        if "cpu" in self.controllers:
+            file, weight = STARTING_WEIGHTS[self.version]
+            files.make(f"{self.path}/{STARTING}")
+            files.write(f"{self.path}/{STARTING}/{file}", weight)
+
+    @property
+    def starting_doors(self) -> list[str]:
+        """For a template, before it has threads."""
+        return [f"{self.path}/{STARTING}/{self.door}"] if "cpu" in self.controllers else []
 
     @property
     def door(self) -> str:

@@ -50,11 +50,14 @@ def main(facts: KeeperFacts, left_out: frozenset[str]) -> NoReturn:
     Nursery(facts, Lockdown(left_out)).serve()
 
 
-def _start_science(facts: KeeperFacts, control: int) -> int:
-    """Exec a template with the programs' libraries; its pid. Its environment is the one that programs see."""
+def _start_science(facts: KeeperFacts, control: int, doors: list[int]) -> int:
+    """Exec a template with the programs' libraries, in the cgroups behind `doors`; its pid. Its environment is the one
+    that programs see."""
     pid = os.fork()
     if pid == 0:
         try:
+            for door in doors:
+                os.write(door, b"0")
             descriptors.close_all_but([0, 1, 2, control])
             os.set_inheritable(control, True)
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -102,7 +105,7 @@ class Nursery:
 
     def _carry_out(self, order: dict[str, object], own: list[int]) -> None:
         if order["do"] == "template":
-            handle = kernel.pidfd_open(_start_science(self._facts, own[0]))
+            handle = kernel.pidfd_open(_start_science(self._facts, own[0], own[1:]))
             self._answer({"done": "template"}, [handle])
             os.close(handle)
         else:
