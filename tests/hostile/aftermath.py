@@ -19,6 +19,7 @@ import msgspec
 
 from pool import Snapshot
 from pool.local import LocalBackend
+from pool.local.cgroups.limits import STARTING
 from tests.sandboxes import Sandboxes, plan, sandboxes
 
 SETTLE_SECONDS = 10.0
@@ -132,13 +133,14 @@ class Estate:
         return [f"mount {line}" for line in mounts() - self._mounts]
 
     def _extra_members(self, size: int) -> list[str]:
-        """In the cgroups there is one armed child for each sandbox, and nothing else."""
+        """In the sandboxes' cgroups there is one armed child for each, and nothing else."""
         counts = {parent: len(_members(parent)) for parent in self.group_parents()}
         return [f"{count} processes in {parent}, not {size}" for parent, count in counts.items() if count != size]
 
 
 def _members(parent: str) -> list[str]:
-    return [pid for file in Path(parent).glob("*/cgroup.procs") for pid in _lines(file)]
+    doors = [door for door in Path(parent).glob("*/cgroup.procs") if door.parent.name != STARTING]
+    return [pid for door in doors for pid in _lines(door)]
 
 
 def _lines(file: Path) -> list[str]:
