@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import resource
+import select
 import signal
 import socket
 
@@ -138,9 +139,18 @@ class Nursery:
         except (descriptors.PeerGone, ProcessLookupError):  # the sandbox was given up before it was born
             os._exit(0)
         except BaseException as error:  # a fork must not fall back into the nursery's loop
-            complain("a supervisor could not be started", error)
+            # A namespace whose first process is just ending refuses with EPERM.
+            if not _ends(own[0]):
+                complain("a supervisor could not be started", error)
         finally:
             os._exit(70)
+
+
+def _ends(handle: int) -> bool:
+    """Whether the process behind a pidfd has ended, or does so within a moment."""
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    return any(events & select.POLLIN for _, events in poll.poll(500))
 
 
 def forked_elsewhere(own_pids: int) -> int:
