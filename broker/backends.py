@@ -18,6 +18,7 @@ def create_backend(settings: Settings, *, preload: tuple[str, ...]) -> Backend:
             programs=settings.programs_path,
             preload=preload,
             limits=settings.limits,
+            reuses=settings.max_runs_per_sandbox > 1,
             allow_no_isolation=settings.allow_no_isolation,
         )
     except (EnvironmentUnusable, IsolationMissing) as error:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import msgspec
 
 from pool import (
+    ChannelLost,
     LocalProtocolError,
     PoolClosed,
     PoolError,
@@ -114,6 +115,7 @@ TABLE: Mapping[type[Exception], Kind] = {
     RemoteProtocolError: Kind(502, "sandbox_misbehaved"),
     SandboxError: Kind(502, "sandbox_failed"),
     SandboxLost: Kind(502, "sandbox_lost"),
+    ChannelLost: Kind(502, "channel_lost"),
     SandboxStartFailed: Kind(503, "sandbox_start_failed", retryable=True),
 }
 

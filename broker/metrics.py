@@ -91,6 +91,8 @@ class Metrics:
         self.starts = spread("sandbox_start_seconds", "From an attempt's begin until a sandbox was warm.")
         self.start_failures = count("sandbox_start_failures_total", "Sandboxes that did not become warm.", "reason")
         self.retired = count("sandboxes_retired_total", "Sandboxes that ended.", "reason")
+        self.cleanings = spread("sandbox_clean_seconds", "Wiping a sandbox between two runs, and proving it clean.")
+        self.not_clean = count("sandboxes_not_clean_total", "Cleanings that found something left.")
         self.destroy_failures = count("sandbox_destroy_failures_total", "Failed attempts to end a sandbox.")
 
     def _files(self) -> None:
@@ -158,6 +160,10 @@ class Metrics:
     def destroy_failed(self, *, sandbox: str, text: str) -> None:
         self.destroy_failures.inc()
         _log.error("sandbox.destroy_failed", sandbox=sandbox, text=text[:256])
+
+    def sandbox_cleaned(self, *, seconds: float, findings: int) -> None:
+        self.cleanings.observe(seconds)
+        self.not_clean.inc(findings > 0)
 
     def run_ended(self, *, result: str) -> None:
         self.terminations.labels(result).inc()

@@ -140,12 +140,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 70.0
     max_runs_per_sandbox: Annotated[
-        int, about("Programs a sandbox runs before it is replaced. Only 1 so far: none is ever used twice.", ge=1, le=1)
+        int,
+        about(
+            "Programs a sandbox runs before it is replaced, wiped and proved as it was between two. 1 uses none twice;"
+            " at most 20 is advised: they share a hash seed and a layout of memory.",
+            ge=1,
+            le=1000,
+        ),
     ] = 1
     reuse_scope: Annotated[
-        Literal["tenant", "any"],
-        about("Whose programs may share a sandbox once there is reuse. No effect at 1 run a sandbox."),
-    ] = "tenant"
+        Literal["any"] | None,
+        about(
+            "Whose programs may follow each other in a sandbox; needed for more than 1 run. `any`: all who can call"
+            " this service trust each other."
+        ),
+    ] = None
     preload: Annotated[
         tuple[str, ...],
         about(
@@ -224,6 +233,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             size=self.size,
             max_in_flight=self.in_flight,
             queue=self.queue,
+            max_runs_per_sandbox=self.max_runs_per_sandbox,
             # Sandboxes start and end on the cores that programs and answers need (executor_backend: local).
             refill_eagerly=False,
             answer_first_seconds=ANSWER_FIRST_SECONDS,
@@ -281,6 +291,11 @@ def _consistent(settings: Settings) -> Settings:
         raise SettingsError(
             f"BROKER_OVERHEAD_SECONDS={settings.shared_seconds:g} must be more than EXECUTION_QUEUE_TIMEOUT_SEC="
             f"{queue:g}, or a program that waited could not be staged; the nearest good value is {queue + 1:g}."
+        )
+    if settings.max_runs_per_sandbox > 1 and settings.reuse_scope is None:
+        raise SettingsError(
+            f"BROKER_MAX_RUNS_PER_SANDBOX={settings.max_runs_per_sandbox} needs BROKER_REUSE_SCOPE:"
+            " set it to any if all who can call this service trust each other, or leave it at 1 run a sandbox."
         )
     _check_store_url(settings.file_storage_url)
     return settings

@@ -2,6 +2,7 @@
 
 from pool.backend import Backend, Channel, Isolation, Sandbox
 from pool.errors import (
+    ChannelLost,
     InputsRefused,
     LocalProtocolError,
     PoolClosed,
@@ -25,6 +26,7 @@ from pool.states import Retirement, State
 __all__ = [
     "Backend",
     "Channel",
+    "ChannelLost",
     "InputsRefused",
     "Isolation",
     "Lease",

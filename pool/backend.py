@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -13,10 +13,18 @@ class Channel(Protocol):
     """A byte stream to one sandbox's supervisor."""
 
     async def receive(self) -> bytes:
-        """The next bytes, at least one. Raises `SandboxLost` when the stream has ended."""
+        """The next bytes, at least one. Raises `SandboxLost` when the stream has ended (`ChannelLost` where another
+        may be had)."""
 
     async def send(self, data: bytes) -> None:
         """Send all of it. Raises `SandboxLost` when the stream has ended."""
+
+
+Target = tuple[str, str, int]
+"""Protocol (`tcp` or `udp`), host, port."""
+
+Reconnect = Callable[[], Awaitable[Channel]]
+"""Gets another channel to the same sandbox. Raises `ChannelLost` when it may be had later, `SandboxLost` when never."""
 
 
 class Isolation(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +32,8 @@ class Isolation(msgspec.Struct, frozen=True, kw_only=True):
 
     level: str
     missing: tuple[str, ...] = ()
+    network: str = "no_network"
+    """How its network is held, in a word; `/health` tells it."""
     lockdown: tuple[str, ...] = ()
     """Steps that every sandbox must report in its hello: one that lacks any is not used."""
 
@@ -37,8 +47,19 @@ class Sandbox(Protocol):
     @property
     def channel(self) -> Channel: ...
 
+    @property
+    def runs(self) -> int:
+        """Programs that it has run before it was ours: the canary of a former owner, if it had one."""
+
+    @property
+    def reconnect(self) -> Reconnect | None:
+        """None where the channel lives and dies with the sandbox."""
+
     async def destroy(self) -> None:
         """End it and all that is in it, now; returns when nothing of it is left. Safe to call twice."""
+
+    async def hand_over(self) -> bool:
+        """Give it, which nobody has used, to another service of the kind; False where that cannot be."""
 
 
 class Backend(Protocol):
@@ -50,12 +71,16 @@ class Backend(Protocol):
     def run(self) -> AbstractAsyncContextManager[None]:
         """Own the backend's background work for as long as the context is open."""
 
-    async def create(self, slot: str, *, on_lost: Callable[[], None]) -> Sandbox:
+    async def create(self, slot: str, *, on_lost: Callable[[], None], on_cut: Callable[[], None]) -> Sandbox:
         """Start a sandbox for `slot`: returns when its channel is open (its `hello` may still be under way).
 
         Cancelled or failed, it leaves nothing behind. `on_lost` is called at most once, from the event
-        loop, when the sandbox has ended by itself. Raises `SandboxStartFailed`.
+        loop, when the sandbox has ended by itself; `on_cut` whenever its channel has, if it can have another.
+        Raises `SandboxStartFailed`.
         """
+
+    def unreachable(self) -> tuple[Target, ...]:
+        """What no sandbox may be able to reach, each to prove it; none where the network is no network by nature."""
 
     def isolation(self) -> Isolation:
         """As found when the backend started."""

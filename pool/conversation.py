@@ -1,13 +1,14 @@
-"""One conversation over one channel: hello, ping and pong, one run. All deadlines on the event loop's clock.
+"""One conversation with one sandbox: hello, ping and pong, runs, cleanings. All deadlines on the event loop's clock.
 
     broker                                    sandbox
       |  <------------------------------- hello |   once, when a child is armed
       |  ping ---------------------- pong ----> |   while idle
       |  stage stage … run -------------------> |
       |  <------- output … file … outcome ----- |   every frame through `Transcript`
+      |  clean ------------------- cleaned ---> |   where another program may follow
 
-Whoever gets an exception from here must not use the conversation again: the two ends may disagree
-about where in the stream they are.
+A channel that can be had anew may be lost under a run: the run goes on, and is heard out through another
+(`reattach.py`). Whoever gets an exception from here must not use the conversation again.
 """
 
 from __future__ import annotations
@@ -15,29 +16,28 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections import deque
 from collections.abc import Sequence
 from contextlib import aclosing
+from typing import TypeVar
 
 import anyio
-import msgspec
-from anyio.lowlevel import checkpoint
 
 from pool import staging
-from pool.backend import Channel
-from pool.errors import InputsRefused, LocalProtocolError, RemoteProtocolError, SandboxLost
+from pool.backend import Channel, Reconnect, Target
+from pool.errors import (
+    ChannelLost,
+    InputsRefused,
+    LocalProtocolError,
+    RemoteProtocolError,
+    SandboxLost,
+    SandboxStartFailed,
+)
+from pool.frames import Frames
 from pool.program import Outcome, Program, Reason, Sink, SkippedFile, StagedFile
+from pool.reattach import Reattachment
 from pool.settings import RunLimits
 from pool.transcript import Transcript
 from sandbox_runtime import wire
-
-SEND_BYTES = 64 * 1024
-"""Frames are gathered up to this before they are sent. Smaller means more calls for one small run; larger
-holds more of an upload in memory and gains nothing, as one frame with a whole chunk is about as long."""
-
-DECODE_BYTES = 16 * 1024
-"""So much is decoded before others get a turn: some 150 of the smallest frames, about 3 ms. Smaller takes more
-turns of the loop for a big file; larger lets a program that prints byte by byte hold up everybody else."""
 
 OUTCOME_GRACE_SECONDS = 1.0
 """What is kept of a run's time for its end to be carried out and for its last frames to arrive, however long
@@ -49,37 +49,88 @@ SINK_SECONDS = 30.0
 slow lines, and files on their way to a slow store; larger lets a client that reads a byte now and then hold one
 of `max_in_flight` for longer. As long as the broker waits for a client that takes nothing at all."""
 
+SILENCE_SECONDS = 2.0
+"""In a run whose channel can be had anew: after so long without a word a ping is sent, and after as long again the
+channel is taken for lost. Smaller gives up channels of busy nodes; larger leaves less time to hear of the run after
+all. (A half-open connection, and the stream of a pod that is gone, say nothing: kubernetes#129144.)"""
+
+
+_Answer = TypeVar("_Answer", bound=wire.Message)
+
 
 class Conversation:
-    def __init__(self, channel: Channel, limits: RunLimits) -> None:
-        self._channel = channel
+    def __init__(self, channel: Channel, limits: RunLimits, reconnect: Reconnect | None = None) -> None:
+        """`reconnect` gets another channel to the same sandbox, where there can be another."""
         self._limits = limits
-        self._writer = wire.Writer()
-        self._reader = wire.Reader(wire.FROM_SANDBOX, loads=msgspec.json.decode)
-        self._heard: deque[tuple[str, wire.Message]] = deque()
-        self._undecoded: deque[bytes] = deque()
+        self._frames = Frames(channel)
+        self._reconnect = reconnect
         self._pings = 0
+        self._protocol = wire.PROTOCOL
+        self.runs = 0
+        """How many were begun."""
+        self.reattached = False
+        """A run was heard out through another channel than it was begun on."""
 
     async def hello(self, deadline: float) -> wire.Hello:
-        """The first words of a sandbox that has done nothing yet."""
-        run, message = await self._next(deadline, "hello")
+        """The first words of a sandbox, which has had as many runs as we know of."""
+        try:
+            run, message = await self._frames.next(deadline, "hello")
+        except RemoteProtocolError as error:
+            if isinstance(error.__cause__, wire.UnknownVersion):
+                raise _of_another_age(str(error)) from error
+            raise
+        if isinstance(message, wire.Busy):
+            raise ChannelLost("another supervisor is just leaving")
         if run or not isinstance(message, wire.Hello):
             raise RemoteProtocolError(f"a {message.kind} frame before hello")
-        if message.protocol != wire.PROTOCOL:
-            raise RemoteProtocolError(f"protocol {message.protocol}, need {wire.PROTOCOL}")
-        if message.runs:
-            raise RemoteProtocolError(f"a new sandbox that claims {message.runs} runs")
+        if message.protocol not in wire.SPOKEN:
+            raise _of_another_age(f"protocol {message.protocol}, spoken are {wire.SPOKEN}")
+        if message.runs != self.runs:
+            raise RemoteProtocolError(f"a sandbox that claims {message.runs} runs, and has had {self.runs}")
         self._expect_silence()
+        self._protocol = message.protocol
+        self._frames.speak(message.protocol)
         return message
 
     async def probe(self, deadline: float) -> None:
         """Ask for a sign of life, and get it."""
         self._pings += 1
-        await self._send(self._writer.line(wire.Ping(nonce=self._pings)), deadline)
-        run, message = await self._next(deadline, "pong")
+        await self._frames.say(wire.Ping(nonce=self._pings), deadline)
+        run, message = await self._frames.next(deadline, "pong")
         if run or message != wire.Pong(nonce=self._pings):
             raise RemoteProtocolError(f"a {message.kind} frame in place of pong {self._pings}")
         self._expect_silence()
+
+    async def clean(self, deadline: float) -> wire.Cleaned:
+        """Have it wiped, proved as it was, and armed again: with no findings another program may follow."""
+        cleaned = await self._ask(wire.Clean(), wire.Cleaned, deadline)
+        if cleaned.runs != self.runs:
+            raise RemoteProtocolError(f"a sandbox that claims {cleaned.runs} runs, and has had {self.runs}")
+        return cleaned
+
+    @property
+    def can_be_cleaned(self) -> bool:
+        return self._protocol >= 2
+
+    async def reach(self, targets: Sequence[Target], deadline: float) -> list[str]:
+        """Which of the targets (protocol, host, port) can be reached from inside."""
+        asked = wire.Reach(targets=[list(each) for each in targets])
+        return (await self._ask(asked, wire.Reached, deadline)).targets
+
+    async def _ask(self, question: wire.Message, kind: type[_Answer], deadline: float) -> _Answer:
+        if self._protocol < 2:
+            raise RemoteProtocolError(f"protocol {self._protocol} has no {question.kind}")
+        await self._frames.say(question, deadline)
+        run, message = await self._frames.next(deadline, kind.kind)
+        if run or not isinstance(message, kind):
+            raise RemoteProtocolError(f"a {message.kind} frame in place of {kind.kind}")
+        self._expect_silence()
+        return message
+
+    async def renew(self, channel: Channel, deadline: float) -> wire.Hello:
+        """Go on through another channel, after one that was lost while nothing ran."""
+        self._frames = Frames(channel)
+        return await self.hello(deadline)
 
     async def run(self, program: Program, files: Sequence[StagedFile], sink: Sink, deadline: float) -> Outcome:
         """Run one program, passing on what it makes as it comes.
@@ -95,90 +146,103 @@ class Conversation:
             await self._stage(run, program, files, latest_start)
         except (wire.WireError, UnicodeEncodeError) as error:
             raise LocalProtocolError(f"a program that cannot be sent: {error}") from error
+        self.runs += 1
         started = time.perf_counter()
-        ended = await self._listen(Transcript(run, self._limits), sink, deadline)
+        ended = await self._listen(run, sink, deadline)
         return _outcome(ended, stage_seconds=started - began, run_seconds=time.perf_counter() - started)
 
     # --- saying ---
 
     async def _stage(self, run: str, program: Program, files: Sequence[StagedFile], deadline: float) -> None:
         """Send everything and the word to start, in as few pieces as can be: for a small program in one."""
-        gathered = bytearray()
         with anyio.CancelScope(deadline=deadline) as scope:
             for message in staging.of_program(program):
-                await self._gather(gathered, self._writer.line(message, run))
+                await self._frames.gather(message, run)
             async with aclosing(staging.of_files(files)) as inputs:
                 async for message in inputs:
-                    await self._gather(gathered, self._writer.line(message, run))
+                    await self._frames.gather(message, run)
             collect_ms = math.floor(max(0.0, deadline - anyio.current_time()) * 1000)
-            gathered += self._writer.line(staging.start(program, collect_ms=collect_ms), run)
-            await self._channel.send(bytes(gathered))
+            await self._frames.gather(staging.start(program, collect_ms=collect_ms), run)
+            await self._frames.flush()
         if scope.cancelled_caught:
             raise SandboxLost("it did not take the program and its files in time")
 
-    async def _gather(self, gathered: bytearray, line: bytes) -> None:
-        gathered += line
-        if len(gathered) >= SEND_BYTES:
-            await self._channel.send(bytes(gathered))
-            gathered.clear()
-
-    async def _send(self, data: bytes, deadline: float) -> None:
-        with anyio.CancelScope(deadline=deadline) as scope:
-            await self._channel.send(data)
-        if scope.cancelled_caught:
-            raise SandboxLost("it takes nothing in")
-
     # --- hearing ---
 
-    async def _listen(self, transcript: Transcript, sink: Sink, deadline: float) -> wire.Outcome:
+    async def _listen(self, run: str, sink: Sink, deadline: float) -> wire.Outcome:
         with anyio.CancelScope(deadline=deadline + SINK_SECONDS):
-            return await self._hear_out(transcript, sink, deadline)
+            return await self._hear_out(Transcript(run, self._limits), sink, deadline)
         raise SandboxLost(f"what it made was taken too slowly: {SINK_SECONDS:.0f} s have been added to its time")
 
     async def _hear_out(self, transcript: Transcript, sink: Sink, deadline: float) -> wire.Outcome:
         latest = deadline + SINK_SECONDS
         while transcript.end is None:
-            run, message = await self._next(deadline, "an outcome")
-            transcript.hear(run, message)
+            message = await self._hear_next(transcript, deadline)
             asked = anyio.current_time()
             await _pass_on(message, sink)
             deadline = min(latest, deadline + anyio.current_time() - asked)
         self._expect_silence()
         if isinstance(transcript.end, wire.Refused):
             raise InputsRefused(transcript.end.path, transcript.end.resource)
+        await self._acknowledge(transcript.run, deadline)
         return transcript.end
 
-    async def _next(self, deadline: float, awaited: str) -> tuple[str, wire.Message]:
-        while not self._heard:
-            if self._undecoded:
-                await checkpoint()
-            else:
-                self._take(await self._receive(deadline, awaited))
-            self._heard.extend(self._decode(self._undecoded.popleft()))
-        return self._heard.popleft()
+    async def _hear_next(self, transcript: Transcript, deadline: float) -> wire.Message:
+        """The next frame of the run, through whatever channel it comes."""
+        while True:
+            try:
+                run, message = await self._next_or_ping(deadline)
+            except ChannelLost:
+                await self._reattach(transcript, deadline)
+                continue
+            if run or not isinstance(message, wire.Pong) or self._reconnect is None:
+                transcript.hear(run, message)
+                return message
 
-    def _take(self, data: bytes) -> None:
-        self._undecoded.extend(data[start : start + DECODE_BYTES] for start in range(0, len(data), DECODE_BYTES))
+    async def _next_or_ping(self, deadline: float) -> tuple[str, wire.Message]:
+        if self._reconnect is None:
+            return await self._frames.next(deadline, "an outcome")
+        if heard := await self._in_silence(deadline):
+            return heard
+        self._pings += 1
+        await self._frames.say(wire.Ping(nonce=self._pings), deadline)
+        if heard := await self._in_silence(deadline):
+            return heard
+        raise ChannelLost(f"not a word in {2 * SILENCE_SECONDS:.0f} s, and a ping had no answer")
 
-    async def _receive(self, deadline: float, awaited: str) -> bytes:
-        with anyio.CancelScope(deadline=deadline) as scope:
-            data = await self._channel.receive()
-            # A channel that always has bytes never suspends, and so is never cancelled: look at the clock too.
-            if anyio.current_time() <= deadline:
-                return data
-        if scope.cancelled_caught:
-            raise SandboxLost(f"it fell silent: {awaited} did not come in time")
-        raise SandboxLost(f"it talked on: {awaited} did not come in time")
+    async def _in_silence(self, deadline: float) -> tuple[str, wire.Message] | None:
+        """The next frame, or None after a while of silence."""
+        until = anyio.current_time() + SILENCE_SECONDS
+        if until >= deadline:
+            return await self._frames.next(deadline, "an outcome")
+        return await self._frames.next_by(until, "an outcome")
 
-    def _decode(self, data: bytes) -> list[tuple[str, wire.Message]]:
+    async def _reattach(self, transcript: Transcript, deadline: float) -> None:
+        if self._reconnect is None or self._protocol < 2:
+            raise SandboxLost("its channel was lost, and there is no other")
+        self.reattached = True
+        self._frames = await Reattachment(self._reconnect, transcript.run).frames(transcript.frames, deadline)
+
+    async def _acknowledge(self, run: str, deadline: float) -> None:
+        """So that nothing is kept for a channel that need not come any more (a pod ends at once only then)."""
+        if self._reconnect is None or self._protocol < 2:
+            return
         try:
-            return self._reader.feed(data)
-        except wire.WireError as error:
-            raise RemoteProtocolError(str(error)) from error
+            await self._frames.say(wire.Ack(), deadline, run)
+        except SandboxLost:  # what we wanted we have
+            return
 
     def _expect_silence(self) -> None:
-        if self._heard or self._undecoded:
-            raise RemoteProtocolError("it talked on where there was nothing to say")
+        self._frames.expect_silence()
+
+
+def _of_another_age(what: str) -> SandboxStartFailed:
+    text = (
+        f"the runtime in its image does not fit this service: {what}; rebuild it with `COPY --from=EXECUTOR_IMAGE"
+        " /opt/code-interpreter /opt/code-interpreter` and `RUN python3 /opt/code-interpreter/prepare.py` from this"
+        " service's release"
+    )
+    return SandboxStartFailed(text, reason="protocol")
 
 
 def _latest_start(now: float, latest_end: float) -> float:

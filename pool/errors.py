@@ -66,6 +66,10 @@ class SandboxLost(SandboxError):
     """It vanished, or fell silent, with a run in it. Whether the program ran to its end is not known."""
 
 
+class ChannelLost(SandboxLost):
+    """Its channel is gone, and it may be there still: another channel may be had. Never leaves the pool."""
+
+
 class SandboxStartFailed(SandboxError):
     """It never became warm. Seen by the pool only; `reason` is a word for metrics, the text is for people."""
 

@@ -9,7 +9,7 @@ import anyio
 from pool.backend import Isolation
 from pool.conversation import Conversation
 from pool.errors import InputsRefused, LocalProtocolError, RemoteProtocolError, SandboxLost
-from pool.program import Outcome, Program, Sink, StagedFile
+from pool.program import Outcome, Program, Reason, Sink, StagedFile
 from pool.states import Retirement
 
 LAST_WORDS_SECONDS = 1.0
@@ -74,6 +74,12 @@ class Lease:
         if self._is_lost:
             return Retirement.USED if self.outcome else Retirement.LOST
         return self._doubt
+
+    @property
+    def was_uneventful(self) -> bool:
+        """It ended by itself, and was heard out on the channel that it was begun on."""
+        ended = self.outcome is not None and self.outcome.reason is Reason.EXITED
+        return ended and not self._conversation.reattached
 
     @property
     def result(self) -> str | None:

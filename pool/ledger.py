@@ -187,12 +187,18 @@ class Ledger:
     def _shortfall(self, now: float) -> int:
         """How many to start now."""
         starting, room = self.slots.count(S.STARTING), self.settings.limit - len(self.slots)
-        if self.proved != self.generation:
+        if self.proved != self.generation and not self.settings.canary_each:
             return max(0, min(room, 1 - starting))  # the canary goes first, and alone
         if not self._may_refill(now):
             return 0
-        missing = self.settings.size - self.slots.count(S.STARTING, S.READY, S.PROBING, S.RECYCLING)
+        stock = self.slots.count(S.STARTING, S.READY, S.PROBING, S.RECYCLING) + self._returning()
+        missing = max(self.settings.size - stock, len(self.waiting) - starting if self.settings.reuses else 0)
         return max(0, min(room, missing, self._at_once - starting))
+
+    def _returning(self) -> int:
+        """Those that come back after their lease, as a rule: for them no others need be made while nobody waits."""
+        most = self.settings.max_runs_per_sandbox
+        return sum(slot.runs < most for slot in self.slots.every(S.LEASED)) if self.settings.reuses else 0
 
     def _may_refill(self, now: float) -> bool:
         """Starting a sandbox takes CPU from the programs that run: where CPU is shared it waits for the short ones."""
@@ -202,7 +208,7 @@ class Ledger:
 
     def _create(self, now: float) -> Create:
         self._serial += 1
-        canary = self.proved != self.generation
+        canary = self.proved != self.generation and not self.settings.canary_each
         begins = self._begins(now)
         slot = Slot(name=f"s{self._serial}", generation=self.generation, canary=canary, since=begins)
         self.slots.add(slot)
@@ -222,6 +228,8 @@ class Ledger:
             return self._started(slot, event, now)
         if event is E.ALIVE and now - slot.born > self.settings.idle_seconds:
             return self._condemn(slot, Retirement.AGE, now)
+        if event is E.ALIVE and self.slots.count(S.READY) >= self.settings.size:
+            return self._condemn(slot, Retirement.SURPLUS, now)
         self.slots.move(slot, event, now)
         return []
 
@@ -232,8 +240,9 @@ class Ledger:
         self.hold, self._failures = None, 0
         # Slow start: twice as many at once after each that came well, one after each failure.
         self._at_once = min(self._at_once * 2, self.settings.startup_concurrency)
+        if slot.canary or self.settings.canary_each:
+            self.proved = max(slot.generation, self.proved or slot.generation)
         if slot.canary:
-            self.proved = slot.generation
             return self._condemn(slot, Retirement.CANARY, now)
         if slot.generation != self.generation:
             return self._condemn(slot, Retirement.GENERATION, now)
@@ -246,6 +255,8 @@ class Ledger:
         is_current = slot.generation == self.generation
         max_runs = self.settings.max_runs_per_sandbox
         doubt = doubt or (Retirement.CLOSING if self.closed else None)
+        if now - slot.born > self.settings.reuse_seconds and slot.runs < max_runs:
+            doubt = doubt or Retirement.AGE
         if reason := policy.verdict(doubt=doubt, runs=slot.runs, max_runs=max_runs, is_current=is_current):
             return self._condemn(slot, reason, now)
         self.slots.move(slot, E.RELEASE, now)

@@ -28,6 +28,9 @@ class Observer(Protocol):
     def destroy_failed(self, *, sandbox: str, text: str) -> None:
         """It could not be ended, and is tried again. The text is for logs."""
 
+    def sandbox_cleaned(self, *, seconds: float, findings: int) -> None:
+        """After a run: with no findings it is used again."""
+
     def run_ended(self, *, result: str) -> None:
         """A `Reason`; or `refused`, `lost`, `misbehaved`, `cancelled`."""
 
@@ -46,5 +49,7 @@ class NullObserver:
     def sandbox_retired(self, *, reason: Retirement) -> None: ...
 
     def destroy_failed(self, *, sandbox: str, text: str) -> None: ...
+
+    def sandbox_cleaned(self, *, seconds: float, findings: int) -> None: ...
 
     def run_ended(self, *, result: str) -> None: ...

@@ -153,7 +153,7 @@ class SandboxPool:
         doubt = None
         if waiter.lease is not None:
             waiter.lease.release()
-            doubt = waiter.lease.doubt
+            doubt = waiter.lease.doubt or (None if waiter.lease.was_uneventful else Retirement.USED)
             self._count_run(waiter.lease)
         self._act(self._ledger.leave(waiter.id, now=anyio.current_time(), doubt=doubt))
 
@@ -184,9 +184,9 @@ class SandboxPool:
     def lost(self, slot: str) -> None:
         self._act(self._ledger.lost(slot, now=anyio.current_time(), jitter=self.jitter()))
 
-    def is_idle(self, slot: str) -> bool:
+    def state(self, slot: str) -> State:
         record = self._ledger.slots.get(slot)
-        return record is not None and record.state is State.READY
+        return record.state if record is not None else State.GONE
 
     def _forget(self, slot: str) -> None:
         if keeper := self._keepers.pop(slot, None):
@@ -208,8 +208,7 @@ class SandboxPool:
                 case Delete():
                     self._delete(action)
                 case Recycle():
-                    # Cleaning comes with Kubernetes; until then a sandbox that might be recycled is retired.
-                    self.saw(action.slot, Event.CONDEMN, Retirement.USED)
+                    self._keepers[action.slot].recycle()
         self._changed.set()
 
     def _settle_later(self, seconds: float) -> None:

@@ -36,8 +36,16 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     both take the CPUs that the answer needs on its way. Longer leaves the pool a little emptier."""
     max_unavailable: Count = 1
     """Idle sandboxes of an old generation that may be retired before their replacements are ready."""
-    max_runs_per_sandbox: Annotated[int, Meta(ge=1, le=1)] = 1
-    """A sandbox is retired after so many runs. Cleaning and using again comes with Kubernetes."""
+    max_runs_per_sandbox: Count = 1
+    """A sandbox is retired after so many runs; between two it is wiped and proved as it was. More spares starts; fewer
+    let fewer programs share a hash seed and a layout of memory."""
+    reuse_seconds: Seconds = 1800.0
+    """A sandbox that has had a run is retired when it is older than this."""
+    canary_each: bool = False
+    """Each sandbox runs a program of ours before it is warm, and is cleaned. Else one does, for all of a generation:
+    where all are forked from the same template."""
+    egress_seconds: Seconds = 600.0
+    """An idle sandbox proves this often that it still reaches nothing, where its backend names targets."""
     start_seconds: Seconds = 30.0
     """A sandbox that is not warm by then counts as failed."""
     probe_seconds: Seconds = 30.0
@@ -46,6 +54,10 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     """An idle sandbox older than this is replaced at its next probe."""
     drain_seconds: Seconds = 70.0
     """On close, running programs may go on for so long."""
+
+    @property
+    def reuses(self) -> bool:
+        return self.max_runs_per_sandbox > 1
 
     @property
     def limit(self) -> int:

@@ -56,10 +56,16 @@ class Retirement(enum.StrEnum):
     LOST = "lost"
     MISBEHAVED = "misbehaved"
     PROBE_FAILED = "probe_failed"
+    NOT_CLEAN = "not_clean"
+    """A cleaning did not bring it back to what it was."""
+    REACHED_OUT = "reached_out"
+    """It could reach what must be out of reach."""
     START_FAILED = "start_failed"
     CANARY = "canary"
     GENERATION = "generation"
     AGE = "age"
+    SURPLUS = "surplus"
+    """A burst that is over had made more than are kept."""
     CLOSING = "closing"
 
 

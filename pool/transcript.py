@@ -16,10 +16,22 @@ from sandbox_runtime import wire
 class Transcript:
     """Everything that was said in one run, checked as it comes."""
 
-    __slots__ = ("_file_bytes", "_limits", "_open", "_output_bytes", "_paths", "_returned_bytes", "_run", "end")
+    __slots__ = (
+        "_file_bytes",
+        "_limits",
+        "_open",
+        "_output_bytes",
+        "_paths",
+        "_returned_bytes",
+        "end",
+        "frames",
+        "run",
+    )
 
     def __init__(self, run: str, limits: RunLimits) -> None:
-        self._run = run
+        self.run = run
+        self.frames = 0
+        """How many were heard."""
         self._limits = limits
         self._output_bytes = dict.fromkeys(wire.STREAMS, 0)
         self._paths: set[str] = set()
@@ -31,10 +43,11 @@ class Transcript:
 
     def hear(self, run: str, message: wire.Message) -> None:
         """Take a frame into account, or raise `RemoteProtocolError`."""
-        if run != self._run:
+        if run != self.run:
             raise RemoteProtocolError(f"a {message.kind} frame of another run")
         if self.end is not None:
             raise RemoteProtocolError(f"a {message.kind} frame after the run's end")
+        self.frames += 1
         match message:
             case wire.Output():
                 self._output(message)

@@ -12,7 +12,7 @@ lock() {
         --generate-hashes --no-emit-index-url --no-header "$@"
 }
 
-lock "$@" --extra server pyproject.toml requirements/build.in --output-file requirements/server.lock
+lock "$@" --extra server --constraints requirements/constraints.in pyproject.toml requirements/build.in --output-file requirements/server.lock
 # The constraint keeps the tests on the versions that are served.
 lock "$@" --extra server --extra dev --constraints requirements/server.lock \
     pyproject.toml requirements/build.in --output-file requirements/dev.lock

@@ -12,7 +12,7 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from pool.backend import Isolation, Sandbox
+from pool.backend import Isolation, Sandbox, Target
 from pool.errors import SandboxStartFailed
 from pool.local import steps
 from pool.local.cgroups import Group, Groups
@@ -36,9 +36,15 @@ class LocalPlan(msgspec.Struct, frozen=True, kw_only=True):
     preload_if_there: tuple[str, ...] = ()
     limits: RunLimits
     isolation: Isolation
+    cleans: bool = False
+    """See `LaunchPlan`."""
     left_out: tuple[str, ...] = ()
     """See `LaunchPlan.left_out`: for tests of the lock-down only."""
     policy: UpkeepPolicy = UpkeepPolicy()
+
+
+def _nothing() -> None:
+    """A channel here lives and dies with its sandbox."""
 
 
 class LocalBackend:
@@ -59,6 +65,9 @@ class LocalBackend:
 
     def generation(self) -> int:
         return self._upkeep.generation if self._upkeep else 0
+
+    def unreachable(self) -> tuple[Target, ...]:
+        return ()  # a network namespace without an interface
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
@@ -93,10 +102,11 @@ class LocalBackend:
             preload_if_there=plan.preload_if_there,
             group_parents=tuple(self._groups.parents),
             starting_doors=tuple(self._groups.starting_doors),
+            cleans=plan.cleans,
             left_out=plan.left_out,
         )
 
-    async def create(self, slot: str, *, on_lost: Callable[[], None]) -> Sandbox:
+    async def create(self, slot: str, *, on_lost: Callable[[], None], on_cut: Callable[[], None] = _nothing) -> Sandbox:
         if self._upkeep is None:
             raise SandboxStartFailed("the backend is not running", reason="launcher")
         launcher = self._upkeep.launcher()

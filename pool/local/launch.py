@@ -23,7 +23,7 @@ from pool.local.environment import ProgramEnvironment
 from pool.local.lifeline import KeeperProcess
 from pool.local.policy import UpkeepPolicy
 from pool.local.template import Template
-from sandbox_runtime import wire
+from sandbox_runtime import variables, wire
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _START = os.path.join(_HERE, "launcher", "start.py")
@@ -40,19 +40,21 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     group_parents: tuple[str, ...] = ()
     starting_doors: tuple[str, ...] = ()
     """Files of cgroups that a template enters (`cgroups/limits.py`)."""
+    cleans: bool = False
+    """Programs may follow each other in a sandbox."""
     left_out: tuple[str, ...] = ()
     """Steps of the lock-down to leave out, or `child.COLD`. SECURITY: only tests fill it; no setting leads here."""
 
     def keeper_facts(self, lifeline: int, control: int) -> dict[str, object]:
         """What `launcher/keeper.py` is told, with the numbers of its descriptors."""
-        variables = program_variables(self.environment)
+        environment = variables.of_programs(self.environment.python)
         science_facts = {
             "as_root": os.geteuid() == 0,
             "trees": self.environment.trees,
             "font_lists": self.environment.font_lists,
             "preload": self.preload,
             "preload_if_there": self.preload_if_there,
-            "environment": variables,
+            "environment": environment,
         }
         words = [json.dumps(science_facts), json.dumps(self.left_out)]
         return {
@@ -61,25 +63,9 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
             "nursery_control": control,
             "group_parents": self.group_parents,
             "science_command": [self.environment.python, _START, "science", _RUNTIME, *words],
-            "science_environment": variables,
+            "science_environment": environment,
             "trees": self.environment.trees,
         }
-
-
-def program_variables(environment: ProgramEnvironment) -> dict[str, str]:
-    """The environment variables of a program, all of them."""
-    return {
-        "PATH": f"{os.path.dirname(environment.python)}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": "/tmp",  # noqa: S108  # the sandbox's own; in the workspace a library's cache would be returned as a file
-        "LANG": "C.UTF-8",
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONIOENCODING": "utf-8",
-        "MPLBACKEND": "Agg",
-        "MPLCONFIGDIR": "/tmp/.matplotlib",  # noqa: S108
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-    }
 
 
 class Launcher:
@@ -130,7 +116,8 @@ class Launcher:
 
     async def supervise(self, limits: Mapping[str, int], gauges: Mapping[str, int], own: Sequence[int]) -> None:
         """Have a supervisor forked. `own` are the zygote's handle, the channel and the supervisor's socket to it."""
-        words = {"do": "supervise", "limits": limits, "preloaded": self.preloaded, "gauges": list(gauges)}
+        facts = {"limits": limits, "preloaded": self.preloaded, "cleans": self._plan.cleans}
+        words = {"do": "supervise", "gauges": list(gauges), **facts}
         await self._order_nursery(words, [*own, *gauges.values()], seconds=self._policy.order_seconds)
 
     async def close(self, *, service_goes_on: bool = False) -> None:

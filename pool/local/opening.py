@@ -30,9 +30,17 @@ class IsolationMissing(Exception):
 
 
 def local_backend(
-    *, programs: Path, preload: tuple[str, ...], limits: RunLimits, allow_no_isolation: bool = False
+    *,
+    programs: Path,
+    preload: tuple[str, ...],
+    limits: RunLimits,
+    reuses: bool = False,
+    allow_no_isolation: bool = False,
 ) -> LocalBackend:
-    """The backend for this machine; starts nothing yet. Raises `EnvironmentUnusable` or `IsolationMissing`."""
+    """The backend for this machine; starts nothing yet. `reuses`: programs may follow each other in a sandbox.
+
+    Raises `EnvironmentUnusable` or `IsolationMissing`.
+    """
     protections = probe.probe()
     if reason := refusal(protections, accepted=allow_no_isolation):
         raise IsolationMissing(reason)
@@ -41,6 +49,7 @@ def local_backend(
         preload=preload if preload != USUAL_PRELOAD else (),
         preload_if_there=preload if preload == USUAL_PRELOAD else (),
         limits=limits,
+        cleans=reuses,
         isolation=level(protections),
         left_out=impossible_steps(protections),
     )

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+from pool.backend import Reconnect
 from pool.errors import SandboxLost
 
 READ_BYTES = 256 * 1024
@@ -108,6 +109,9 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 class LocalSandbox:
     """A sandbox; dead when its first process is, for the kernel then ends the others before it."""
 
+    reconnect: Reconnect | None = None
+    runs = 0
+
     def __init__(
         self,
         name: str,
@@ -143,6 +147,9 @@ class LocalSandbox:
             signal.pidfd_send_signal(self._handle, signal.SIGKILL)
         await self._dead.wait()
         self.let_go()
+
+    async def hand_over(self) -> bool:
+        return False
 
     def let_go(self) -> None:
         """Close what we have of it: it is dead, or its whole launcher is."""

@@ -48,11 +48,11 @@ class Order:
     __slots__ = ("request", "stdin", "stdout", "stderr", "control", "limits", "groups")
     names = ("request", "stdin", "stdout", "stderr", "control")
 
-    def __init__(self, own: list[int], limits: dict[str, int], groups: list[int]) -> None:
+    def __init__(self, own: list[int], limits: dict[str, int], groups: list[int] | None) -> None:
         self.request, self.stdin, self.stdout, self.stderr, self.control = own
         self.limits = limits
         self.groups = groups
-        """cgroup.procs files, open for writing: the child enters these."""
+        """cgroup.procs files, open for writing: the child enters these. None: its container has one."""
 
 
 class Places:
@@ -89,7 +89,9 @@ def arm_and_wait(order: Order, places: Places, lockdown: Lockdown) -> program.Pr
 
 def _arm(order: Order, places: Places, lockdown: Lockdown) -> program.Program:
     lockdown.step("own_session", os.setsid)
-    lockdown.step("control_group", lambda: _enter(order.groups))
+    groups = order.groups
+    if groups is not None:
+        lockdown.step("control_group", lambda: _enter(groups))
     # SECURITY: whatever the zygote had open (its socket to the supervisor first of all) would let a
     # program arm children of its own (tests/hostile/test_steps.py).
     lockdown.step("descriptors", lambda: _take_descriptors(order))
@@ -112,7 +114,7 @@ def _lock(order: Order, places: Places, lockdown: Lockdown) -> None:
     os.nice(NICENESS)
     _volunteer_for_the_oom_killer()
     lockdown.step("no_new_privileges", kernel.set_no_new_privs)
-    lockdown.step("rlimits", lambda: _limit(order.limits))
+    lockdown.step("rlimits", lambda: _limit(order.limits, has_own_uid=order.groups is not None))
     lockdown.step(
         "landlock", lambda: landlock.restrict(landlock.prepare(places.readable, places.writable, places.files))
     )
@@ -126,13 +128,14 @@ MARGIN_PROCESSES = 1
 """The cgroup must be the first to refuse: it counts refusals, which is how the supervisor hears of a fork bomb."""
 
 
-def _limit(limits: dict[str, int]) -> None:
+def _limit(limits: dict[str, int], has_own_uid: bool) -> None:
     # A sixteenth less than where the memory watch ends the run: what a process copies of the zygote's pages
     # counts there and not here, and a MemoryError must come before the end.
     rlimits.apply(
         open_files=limits["open_files"],
         file_size_bytes=limits["file_bytes"],
-        processes=limits["processes"] + OUR_PROCESSES + MARGIN_PROCESSES,
+        # In a container the kernel would count a uid's processes in all pods of the node: the supervisor counts.
+        processes=limits["processes"] + OUR_PROCESSES + MARGIN_PROCESSES if has_own_uid else None,
         data_bytes=limits["memory_bytes"] * 15 // 16,
     )
 

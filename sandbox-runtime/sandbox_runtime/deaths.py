@@ -22,6 +22,10 @@ class Deaths:
         """Collect all who are dead: pid and status as `os.waitstatus_to_exitcode` gives it."""
         # One signal may stand for many deaths, so how many were read says nothing.
         os.read(self.descriptor, 16 * _RECORD_BYTES)
+        return self.reap_all()
+
+    def reap_all(self) -> list[tuple[int, int]]:
+        """The same without waiting to be told."""
         dead: list[tuple[int, int]] = []
         while True:
             try:

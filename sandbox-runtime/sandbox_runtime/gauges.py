@@ -45,6 +45,8 @@ short one took 5 ms (p99 32) so, and 11 (88) otherwise. Shorter takes weight fro
 who compute keep up the others for longer."""
 
 _LONG_RUN_WEIGHTS = {"cpu_shares": b"102", "cpu_weight": b"10"}
+_FRESH_WEIGHTS = {"cpu_shares": b"1024", "cpu_weight": b"100"}
+"""As the kernel sets them."""
 
 
 class Gauges:
@@ -57,8 +59,20 @@ class Gauges:
     def __init__(self, files: dict[str, int]) -> None:
         self._files = files
         self._threshold_count = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """A child is armed: what is counted from here on is its program's."""
         self._killed_before = self._oom_kills()
         self._refused_before = self._refusals()
+
+    def end(self) -> None:
+        """Its program is over: the next one has just begun."""
+        self._weigh(_FRESH_WEIGHTS)
+
+    def has_too_many_files(self, limit: int) -> bool:
+        """Of a mount that cannot limit them by itself; where it can, never."""
+        return False
 
     def alarms(self) -> list[int]:
         """Descriptors that become readable when it is time to look."""
@@ -108,9 +122,12 @@ class Gauges:
 
     def stand_back(self) -> None:
         """Leave the CPU to programs that have just begun, where a cgroup can."""
-        for name in _LONG_RUN_WEIGHTS.keys() & self._files.keys():
+        self._weigh(_LONG_RUN_WEIGHTS)
+
+    def _weigh(self, weights: dict[str, bytes]) -> None:
+        for name in weights.keys() & self._files.keys():
             with contextlib.suppress(OSError):  # it would be a courtesy; without it programs have what is theirs
-                os.pwrite(self._files[name], _LONG_RUN_WEIGHTS[name], 0)
+                os.pwrite(self._files[name], weights[name], 0)
 
     def was_killed_by_the_kernel(self) -> bool:
         """Whether the kernel has ended a guest for want of memory."""

@@ -15,11 +15,22 @@ FULL_BYTES = 256 * 1024
 """Smaller holds less memory; larger keeps the order of the two streams longer, behind a slow reader."""
 
 
+class Channel:
+    """Where the broker is heard and told: one socket, or the two pipes of an exec."""
+
+    __slots__ = ("reading", "writing")
+
+    def __init__(self, reading: int, writing: int) -> None:
+        self.reading, self.writing = reading, writing
+
+
 class Outbox:
     """One for the life of a channel. Whatever is put in comes out once, in the order of its stream."""
 
-    def __init__(self, channel: int) -> None:
+    def __init__(self, channel: Channel, log: list[wire.Output] | None = None) -> None:
+        """All output that becomes frames is added to the log, if there is one: for a channel that may be lost."""
         self._channel = channel
+        self._log = log
         self._writer = wire.Writer()
         self._lines = bytearray()
         self._held = {stream: bytearray() for stream in wire.STREAMS}
@@ -37,11 +48,20 @@ class Outbox:
         self._held[stream] += data
         self._fill()
 
+    def say_again(self, output: wire.Output, run: str) -> None:
+        """A frame that was said on a channel before this one."""
+        self._run = run
+        self._lines += self._writer.line(output, run)
+
+    def inherit(self, former: Outbox) -> None:
+        """What waited for a channel that was lost, and is in no frame yet."""
+        self._held, self._run = former._held, former._run
+
     def send(self) -> bool:
         """Send what the channel takes; True when that was all. Raises OSError when nobody is there any more."""
         while self._lines:
             try:
-                del self._lines[: os.write(self._channel, self._lines)]
+                del self._lines[: os.write(self._channel.writing, self._lines)]
             except BlockingIOError:
                 return False
             self._fill()
@@ -59,4 +79,7 @@ class Outbox:
         held = self._held[stream]
         piece = bytes(held[: wire.MAX_CHUNK_BYTES])
         del held[: wire.MAX_CHUNK_BYTES]
-        self._lines += self._writer.line(wire.Output(stream=stream, data=piece), self._run)
+        output = wire.Output(stream=stream, data=piece)
+        if self._log is not None:
+            self._log.append(output)
+        self._lines += self._writer.line(output, self._run)

@@ -30,6 +30,20 @@ class Limit:
         return int(getattr(resource, f"RLIMIT_{self.name}"))
 
 
+MAIN_STACK_BYTES = 8 * 2**20
+THREAD_STACK_BYTES = 2 * 2**20
+"""The C library gives every thread the stack limit of the moment when a process is exec'd, 8 MiB as a rule, and
+all of it counts against a program's memory (RLIMIT_DATA): 31 idle threads would be too many. Less than 1 MiB
+would overflow in honest recursions; a template raises the limit again for main threads."""
+
+
+def limit_stack(soft_bytes: int) -> None:
+    """Set the soft limit of the stack, within the hard one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    allowed = soft_bytes if hard == resource.RLIM_INFINITY else min(soft_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_STACK, (allowed, hard))
+
+
 LIMITS = (
     # 1 and not 0: where core_pattern is a pipe (apport, systemd-coredump), the kernel heeds no other limit (core(5)).
     Limit("CORE", None, "a dump would fill the workspace, or feed the guest's bytes to the node's crash handler", 1),

@@ -28,6 +28,8 @@ READ_BYTES = 64 * 1024
 DRAIN_BYTES = 2**20
 """Read from a pipe after the end: no pipe of an ordinary user can hold more (/proc/sys/fs/pipe-max-size)."""
 
+CLOSED = -1
+
 _STATUS = re.compile(rb"D(\d{1,3})(?: ([a-z_,]*))?\Z")
 
 
@@ -46,6 +48,12 @@ class Pipes:
     stdout: int
     stderr: int
     control: int
+
+    def close(self, loop: Loop) -> None:
+        """All that are still open, once their run is over."""
+        for descriptor in {self.stdin, self.stdout, self.stderr, self.control} - {CLOSED}:
+            loop.off(descriptor)
+            os.close(descriptor)
 
 
 def open_pipes() -> tuple[Pipes, list[int]]:
@@ -72,9 +80,10 @@ class End:
         self.limits_hit = list(limits_hit)
 
 
-def killed(reason: str) -> End:
+def killed(reason: str, limits_hit: Sequence[str] = ()) -> End:
     """An end that we make: the status is the one of SIGKILL, except where there is none to tell."""
-    return End(reason, None if reason in ("timeout", "cancelled") else 128 + signal.SIGKILL, "SIGKILL")
+    exit_code = None if reason in ("timeout", "cancelled") else 128 + signal.SIGKILL
+    return End(reason, exit_code, "SIGKILL", limits_hit)
 
 
 def end_of_process(status: int) -> End:
@@ -151,6 +160,8 @@ class Run:
         used_bytes, most_bytes = self._gauge.memory_bytes(self._deadline), self._limits["memory_bytes"]
         if used_bytes > most_bytes:
             self.end(killed("oom"))
+        elif self._gauge.has_too_many_files(self._limits["inodes"]):
+            self.end(killed("oom", ["inodes"]))
         self._next_look = time.monotonic() + self._gauge.next_look_seconds(used_bytes, most_bytes)
 
     def process_ended(self, status: int) -> None:
@@ -182,6 +193,7 @@ class Run:
         if not self._stdin:
             loop.off(self._pipes.stdin)
             os.close(self._pipes.stdin)
+            self._pipes.stdin = CLOSED
 
     def _output(self, stream: str, loop: Loop) -> None:
         descriptor = getattr(self._pipes, stream)
@@ -209,6 +221,8 @@ class Run:
         # What a daemon writes while the report goes out would come after it, and break the protocol.
         for name in ("stdin", "control", *wire.STREAMS):
             loop.off(getattr(self._pipes, name))
+        for descriptor in self._gauge.alarms():
+            loop.off(descriptor)
         for stream in wire.STREAMS:
             drained = 0
             while drained < DRAIN_BYTES:

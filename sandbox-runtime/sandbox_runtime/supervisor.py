@@ -3,6 +3,8 @@
     broker <== channel ==> supervisor <== orders, deaths ==> zygote --fork--> child
                                ^---- request, stdin, stdout, stderr, control ----^
 
+    armed ──run──▶ running ──▶ over ──clean──▶ armed        or, where nobody cleans, the channel's end
+
 One thread, one `poll`. It is not dumpable, and the child's seccomp filter names its pid: the program,
 which has the same uid, can neither read it nor signal it.
 """
@@ -16,7 +18,19 @@ import socket
 import sys
 import time
 
-from sandbox_runtime import VERSION, child, descriptors, gauges, outbox, run, wire, workspace
+from sandbox_runtime import (
+    VERSION,
+    child,
+    cleaning,
+    descriptors,
+    gauges,
+    outbox,
+    reaching,
+    report,
+    run,
+    wire,
+    workspace,
+)
 from sandbox_runtime.polling import READABLE, WRITABLE, Loop
 
 TYPE_CHECKING = False
@@ -28,43 +42,56 @@ KILL_SECONDS = 3.0
 """So long the guests have to die, and until collecting has to end if that is later; then the sandbox ends instead of
 answering. 1 500 of them took 0.4 s."""
 
+MOST_FINDINGS = 16
+
 _PROTOCOL_BROKEN, _CHILD_FAILED, _UNKILLABLE = 65, 70, 71
 """Exit statuses, for the launcher's log: the channel closes, and the broker retires the sandbox."""
 
-MOUNTS = ["/workspace", "/tmp", "/dev/shm"]  # noqa: S108  # the sandbox's own mounts
-
 
 class Supervisor:
-    """One channel's worth of conversation: hello, pings, one run."""
+    """One channel's worth of conversation: hello, pings, one run; another after each cleaning."""
 
-    def __init__(self, channel: int, zygote: socket.socket, facts: dict[str, object]) -> None:
+    def __init__(self, channel: outbox.Channel, zygote: socket.socket, facts: dict[str, object]) -> None:
         self._channel, self._zygote = channel, zygote
         self._limits: dict[str, int] = facts["limits"]  # type: ignore[assignment]  # from the launcher, not from a peer
         self._preloaded: list[str] = facts["preloaded"]  # type: ignore[assignment]
+        self._runs: int = facts.get("runs", 0)  # type: ignore[assignment]
+        self._font_lists: str | None = facts.get("cleans")  # type: ignore[assignment]
+        """Where matplotlib's font lists are, if programs may follow each other here; else None."""
         self._gauge = gauges.Gauges(facts["gauges"])  # type: ignore[arg-type]
         self._loop = Loop()
         self._reader = wire.Reader(wire.FROM_BROKER)
         self._outbox = outbox.Outbox(channel)
-        self._inputs = workspace.Inputs()
-        self._run: run.Run | None = None
-        self._run_id = ""
-        self._refused = False
+        self._over: report.Over | None = None
+        """The run that has ended, until it is cleaned up after."""
         self._child_pid = 0
 
     def serve(self) -> NoReturn:
         """Arm a child, say hello, then do as the broker says until the channel ends."""
-        os.set_blocking(self._channel, False)
+        self._baseline = None if self._font_lists is None else cleaning.Baseline(self._font_lists)
         self._arm()
-        self._loop.on(self._channel, self._receive)
+        self._greet()
+        self._hold(self._channel)
         self._loop.on(self._zygote.fileno(), self._hear_zygote)
         while True:
-            self._loop.turn(self._run.next_event() if self._run else None)
+            self._loop.turn(self._next_event())
             if self._run:
                 self._attend(self._run)
+            self._watch()
+
+    def _next_event(self) -> float | None:
+        return self._run.next_event() if self._run else None
+
+    def _watch(self) -> None:
+        """After each turn: for those who wait for more than their broker (`pod_supervisor.py`)."""
 
     # --- arming
 
     def _arm(self) -> None:
+        self._inputs = workspace.Inputs()
+        self._run: run.Run | None = None
+        self._run_id = ""
+        self._refused = False
         self._pipes, theirs = run.open_pipes()
         descriptors.send(self._zygote, {"limits": self._limits}, theirs)
         for descriptor in theirs:
@@ -75,8 +102,9 @@ class Supervisor:
             self._await_verdict()
             sys.stderr.write(f"a child could not be locked down: {armed.get('failed', 'it died')}\n")
             leave(_CHILD_FAILED)
+        self._armed = armed
         self._child_pid = descriptors.receive(self._zygote)[0]["forked"]  # type: ignore[assignment]  # our own zygote
-        self._greet(armed)
+        self._gauge.begin()
 
     def _await_verdict(self) -> None:
         """Return when the zygote has told of the child's death. Where the whole sandbox is being ended, the child
@@ -87,21 +115,31 @@ class Supervisor:
         except OSError:
             leave(0)
 
-    def _greet(self, armed: dict[str, list[str]]) -> None:
+    def _greet(self) -> None:
         self._say(
             wire.Hello(
                 protocol=wire.PROTOCOL,
                 runtime=VERSION,
                 python=sys.version.split()[0],
-                lockdown=armed["applied"],
-                missing=armed["missing"],
+                lockdown=self._armed["applied"],
+                missing=self._armed["missing"],
                 preloaded=self._preloaded,
                 limits=self._limits,
-                runs=0,
+                runs=self._runs,
             )
         )
 
     # --- the channel
+
+    def _hold(self, channel: outbox.Channel) -> None:
+        self._channel = channel
+        os.set_blocking(channel.reading, False)
+        os.set_blocking(channel.writing, False)
+        self._loop.on(channel.reading, self._receive)
+
+    def _lose(self) -> None:
+        """The channel has ended. Returns only where another may come."""
+        leave(0)
 
     def _say(self, message: wire.Message, run_id: str = "") -> None:
         self._outbox.say(message, run_id)
@@ -116,11 +154,15 @@ class Supervisor:
         try:
             is_empty = self._outbox.send()
         except OSError:
-            leave(0)
-        if is_empty:
-            self._loop.on(self._channel, self._receive)
+            self._lose()
+            return True
+        channel = self._channel
+        if channel.reading == channel.writing:
+            self._loop.on(channel.reading, self._receive if is_empty else self._exchange, _events(is_empty))
+        elif is_empty:
+            self._loop.off(channel.writing)
         else:
-            self._loop.on(self._channel, self._exchange, READABLE | WRITABLE)
+            self._loop.on(channel.writing, self._flush, WRITABLE)
         return is_empty
 
     def _exchange(self) -> None:
@@ -128,18 +170,20 @@ class Supervisor:
         self._receive()
 
     def _send_all(self) -> None:
-        while not self._flush():
+        outgoing = self._outbox
+        while outgoing is self._outbox and not self._flush():
             self._loop.turn()
 
     def _receive(self) -> None:
         try:
-            data = os.read(self._channel, READ_BYTES)
+            data = os.read(self._channel.reading, READ_BYTES)
         except BlockingIOError:
             return
         except OSError:
-            leave(0)
+            data = b""
         if not data:
-            leave(0)
+            self._lose()
+            return
         try:
             for run_id, message in self._reader.feed(data):
                 self._handle(run_id, message)
@@ -153,13 +197,23 @@ class Supervisor:
             self._say(wire.Pong(nonce=message.nonce))
         elif isinstance(message, wire.Cancel):
             self._cancel(run_id)
-        else:
+        elif isinstance(message, (wire.Stage, wire.Run)):
             self._check_place(run_id, message)
             if not self._refused:
                 self._prepare(message)
+        elif isinstance(message, wire.Reach) and self._is_idle():
+            self._say(wire.Reached(targets=reaching.reached(message.targets)))
+        elif self._over is None:
+            raise wire.WireError(f"a {message.kind} frame out of place")
+        else:
+            self._wind_up(run_id, message)
+
+    def _is_idle(self) -> bool:
+        return self._run is None and self._over is None and not self._run_id
 
     def _check_place(self, run_id: str, message: wire.Message) -> None:
-        if self._run is not None or run_id != (self._run_id or run_id) or not run_id:
+        is_another = run_id != (self._run_id or run_id)
+        if self._run is not None or self._over is not None or is_another or not run_id:
             raise wire.WireError(f"a {message.kind} frame out of place")
         self._run_id = run_id
 
@@ -184,6 +238,7 @@ class Supervisor:
     def _start(self, message: wire.Run) -> None:
         if not self._inputs.are_complete():
             raise wire.WireError("a run before all of its inputs")
+        self._runs += 1
         self._collect_seconds = message.collect_ms / 1000
         self._run = run.Run(self._pipes, self._limits, self._gauge, self._pass_on)
         self._run.start(message, bytes(self._inputs.stdin), self._loop)
@@ -199,57 +254,74 @@ class Supervisor:
             leave(0)
         if message.get("ended") != self._child_pid:
             return
-        if self._run is None:
+        status: int = message["status"]  # type: ignore[assignment]  # our own zygote
+        if self._over is not None:
+            self._over.status = status
+        elif self._run is not None:
+            self._run.process_ended(status)
+        else:
             sys.stderr.write("the armed child died\n")
             leave(_CHILD_FAILED)
-        self._run.process_ended(message["status"])  # type: ignore[arg-type]  # our own zygote
 
     def _attend(self, running: run.Run) -> None:
         running.look()
         if running.ended is not None:
             self._conclude(running, running.ended)
 
-    def _conclude(self, running: run.Run, end: run.End) -> NoReturn:
-        """Report, then wait for the channel to end: a sandbox runs one program."""
+    def _conclude(self, running: run.Run, end: run.End) -> None:
+        """Report; the channel ends next, or a cleaning is ordered."""
         until = time.monotonic() + self._collect_seconds
         quick = end.reason == "exited" and workspace.is_untouched(self._inputs)
         if not quick:
             self._kill_guests(until)
         running.drain(self._loop)
-        self._report(running, end, until, may_have_files=not quick)
-        # The outcome is out by now, or waits for a slow reader: no reason to let what is left of the program live.
-        _kill_all()
-        self._send_all()
-        while True:
-            self._loop.turn()
+        self._run = None
+        self._over = report.Over(self._run_id, running, end, self._inputs, self._limits, until, quick)
+        if not quick:
+            self._let_in()
+        self._tell(self._over)
+        if quick:
+            # The outcome is out by now, or waits for a slow reader: no reason to let what is left of the program live.
+            _kill_all()
+            self._let_in()
 
-    def _report(self, running: run.Run, end: run.End, until: float, may_have_files: bool) -> None:
-        began = time.monotonic()
-        found = workspace.Collection(self._inputs, self._caps(), until)
-        # SECURITY: never while a guest lives: it would swap a folder for a link between our look and our
-        # opening (tests/hostile/test_outputs.py).
-        for piece in found.pieces() if may_have_files else ():
-            self._say(piece, self._run_id)
+    def _let_in(self) -> None:
+        """No guest lives (or dies this moment): another channel may come, where there can be another."""
+
+    def _tell(self, over: report.Over, heard: int = 0) -> None:
+        """Say what the run has come to, without the frames that were heard before."""
+        outgoing = self._outbox
+        for piece in over.pieces(heard):
+            self._say(piece, over.run_id)
             self._send_all()
-        self._say(
-            wire.Outcome(
-                exit_code=end.exit_code,
-                reason=end.reason,
-                signal=end.signal,
-                duration_ms=round((end.at - running.started) * 1000),
-                collect_ms=round((time.monotonic() - began) * 1000),
-                limits_hit=workspace.limits_met(end.limits_hit, MOUNTS),
-                stdout_truncated=running.truncated["stdout"],
-                stderr_truncated=running.truncated["stderr"],
-                files_skipped=found.skipped,
-                files_skipped_count=found.skipped_count,
-            ),
-            self._run_id,
-        )
+            if outgoing is not self._outbox:  # another channel came, and has been told all of it
+                return
+        self._say(over.outcome(), over.run_id)
 
-    def _caps(self) -> workspace.Caps:
-        limits = self._limits
-        return workspace.Caps(limits["returned_files"], limits["file_bytes"], limits["returned_bytes"])
+    # --- after the run
+
+    def _wind_up(self, run_id: str, message: wire.Message) -> None:
+        if isinstance(message, wire.Clean) and self._baseline is not None:
+            self._clean(self._baseline)
+        elif not isinstance(message, wire.Ack):
+            raise wire.WireError(f"a {message.kind} frame out of place")
+
+    def _clean(self, baseline: cleaning.Baseline) -> None:
+        """Be as before the first run, or say what is not so. What was asked is answered when a child is armed again."""
+        over = self._over
+        if over is None:
+            raise AssertionError("cleaned before anything ran")
+        self._kill_guests(time.monotonic() + KILL_SECONDS)
+        while over.status is None:
+            self._hear_zygote()
+        self._pipes.close(self._loop)
+        self._gauge.end()
+        findings, evidence = baseline.restore()
+        findings = over.doubts() + findings
+        self._over = None
+        if not findings:
+            self._arm()
+        self._say(wire.Cleaned(findings=findings[:MOST_FINDINGS], evidence=evidence, runs=self._runs))
 
     def _kill_guests(self, until: float) -> None:
         """Kill all but the zygote and us, and see them gone: a daemon must not write while we collect."""
@@ -262,6 +334,10 @@ class Supervisor:
                 sys.stderr.write(f"{len(gauges.guests())} guests outlived SIGKILL\n")
                 leave(_UNKILLABLE)
             time.sleep(0.0003)
+
+
+def _events(is_empty: bool) -> int:
+    return READABLE if is_empty else READABLE | WRITABLE
 
 
 def _kill_all() -> None:

@@ -17,7 +17,7 @@ from sandbox_runtime import checks, program, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 ENTRY = "__main__.py"
 MAX_DEPTH = 64
@@ -104,7 +104,7 @@ def full_resource(error: OSError, root: str = program.WORKSPACE) -> str | None:
     return RESOURCE_OF.get(error.errno or 0)
 
 
-def limits_met(said: list[str], roots: list[str]) -> list[str]:
+def limits_met(said: list[str], roots: Sequence[str]) -> list[str]:
     """The limits that the program's end speaks of, and those of the writable mounts that are used up now."""
     used_up = _exhausted(roots)
     # ENOSPC is the kernel's word for both, and the program's end calls it "disk".
@@ -112,7 +112,7 @@ def limits_met(said: list[str], roots: list[str]) -> list[str]:
     return said + [name for name in used_up if name not in said]
 
 
-def _exhausted(roots: list[str]) -> list[str]:
+def _exhausted(roots: Sequence[str]) -> list[str]:
     states = [os.statvfs(root) for root in roots]
     hit = ["disk"] if any(state.f_bavail == 0 for state in states) else []
     return hit + (["inodes"] if any(state.f_ffree == 0 for state in states) else [])

@@ -25,14 +25,17 @@ if TYPE_CHECKING:
 
 def serve(supervisor: socket.socket, groups: list[int]) -> child.Order:
     """Fork a child for each order. Returns in the children only; the zygote itself ends here."""
-    return Zygote(supervisor, groups).serve()
+    return BoundZygote(supervisor, groups).serve()
 
 
 class Zygote:
     """One for the life of a sandbox."""
 
-    def __init__(self, supervisor: socket.socket, groups: list[int]) -> None:
-        self._supervisor, self._groups = supervisor, groups
+    _supervisor: socket.socket
+
+    def __init__(self, groups: list[int] | None) -> None:
+        """`groups` as in `child.Order`."""
+        self._groups = groups
         self._children: set[int] = set()
         self._order: child.Order | None = None
 
@@ -40,12 +43,24 @@ class Zygote:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         self._deaths = Deaths()
-        loop = Loop()
-        loop.on(self._deaths.descriptor, self._tell_of_deaths)
-        loop.on(self._supervisor.fileno(), self._obey)
+        self._loop = Loop()
+        self._loop.on(self._deaths.descriptor, self._tell_of_deaths)
+        self._open(self._loop)
         while self._order is None:
-            loop.turn()
+            self._loop.turn()
         return self._order
+
+    def _open(self, loop: Loop) -> None:
+        """Wait for whoever gives the orders."""
+        raise NotImplementedError
+
+    def _lose(self) -> None:
+        """Whoever gave the orders has gone."""
+        leave()
+
+    def _obeyed(self, message: dict[str, object]) -> bool:
+        """Whether it was no order for a child, and is done."""
+        return False
 
     def _tell_of_deaths(self) -> None:
         """The supervisor hears of its own children only: a fork bomb's dead would drown it."""
@@ -58,7 +73,10 @@ class Zygote:
         try:
             message, own = descriptors.receive(self._supervisor)
         except OSError:
-            leave()
+            self._lose()
+            return
+        if self._obeyed(message):
+            return
         pid = os.fork()
         if pid == 0:
             self._order = child.Order(own, message["limits"], self._groups)  # type: ignore[arg-type]  # from our own
@@ -72,7 +90,18 @@ class Zygote:
         try:
             descriptors.send(self._supervisor, message)
         except OSError:
-            leave()
+            self._lose()
+
+
+class BoundZygote(Zygote):
+    """Made with its supervisor, and ends with it."""
+
+    def __init__(self, supervisor: socket.socket, groups: list[int]) -> None:
+        super().__init__(groups)
+        self._supervisor = supervisor
+
+    def _open(self, loop: Loop) -> None:
+        loop.on(self._supervisor.fileno(), self._obey)
 
 
 def leave() -> NoReturn:

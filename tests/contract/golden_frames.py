@@ -1,6 +1,6 @@
-"""Read golden frames and write them again: `python golden_frames.py FOLDER` compares, with the standard library alone.
+"""Read golden frames and write them again, with the standard library alone: `python golden_frames.py FOLDER` compares.
 
-Run by any Python that a sandbox's image may have: nothing here is newer than 3.9.
+The folder is named as its version. Run by any Python that a sandbox's image may have: nothing here is newer than 3.9.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ KINDS = {each.kind: each for each in wire.FROM_BROKER | wire.FROM_SANDBOX}
 
 def rewritten(path: Path) -> bytes:
     """The file as the reader understands it and the writer puts it."""
-    reader, writer = wire.Reader(frozenset({KINDS[path.stem]})), wire.Writer()
+    reader, writer = wire.Reader(frozenset({KINDS[path.stem]})), wire.Writer(int(path.parent.name))
     return b"".join(writer.line(message, run) for run, message in reader.feed(path.read_bytes()))
 
 

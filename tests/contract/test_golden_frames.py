@@ -19,7 +19,8 @@ from tests.contract.golden_frames import KINDS, rewritten
 from tests.contract.pythons import pythons
 
 GOLDEN = Path(__file__).parent / "golden"
-FILES = sorted(GOLDEN.glob("*.jsonl"))
+FILES = sorted(GOLDEN.glob("*/*.jsonl"))
+IN_VERSION_1 = {"cancel", "file", "hello", "outcome", "output", "ping", "pong", "refused", "run", "stage"}
 
 
 def frames(path: Path) -> list[dict]:
@@ -27,10 +28,12 @@ def frames(path: Path) -> list[dict]:
 
 
 def test_every_message_has_its_golden_frames():
-    assert {path.stem for path in FILES} == set(KINDS)
+    kinds = {int(folder.name): {path.stem for path in folder.iterdir()} for folder in GOLDEN.iterdir()}
+    assert kinds == {1: IN_VERSION_1, wire.PROTOCOL: set(KINDS)}
+    assert set(kinds) == set(wire.SPOKEN)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.stem} {path.parent.name}")
 def test_both_ends_understand_them_alike(path):
     data = path.read_bytes()
     direction = next(each for each in (wire.FROM_BROKER, wire.FROM_SANDBOX) if KINDS[path.stem] in each)
@@ -40,12 +43,12 @@ def test_both_ends_understand_them_alike(path):
     assert [(run, message.kind) for run, message in brokers] == [(each["run"], path.stem) for each in frames(path)]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.stem} {path.parent.name}")
 def test_the_writer_writes_them_identically(path):
     assert rewritten(path) == path.read_bytes()
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.stem} {path.parent.name}")
 def test_they_show_every_field_more_than_one_way(path):
     """A field that has the same value in every golden frame pins nothing down."""
     bodies = [each["body"] for each in frames(path)]
@@ -53,11 +56,18 @@ def test_they_show_every_field_more_than_one_way(path):
         assert len({json.dumps(body[name]) for body in bodies}) > 1, name
 
 
+@pytest.mark.parametrize("version", wire.SPOKEN)
 @pytest.mark.parametrize("python", pythons().values(), ids=pythons())
-def test_every_python_reads_and_writes_them_identically(python):
-    script = tree.ROOT / "tests/contract/golden_frames.py"
+def test_every_python_reads_and_writes_them_identically(python, version):
+    script, folder = tree.ROOT / "tests/contract/golden_frames.py", GOLDEN / str(version)
     environment = {"PYTHONPATH": str(tree.HOMES["sandbox_runtime"]), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [python, "-S", script, GOLDEN], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [python, "-S", script, GOLDEN / str(version)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{len(FILES)} files; differing: []\n", "")
+    count = len(list(folder.iterdir()))
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{count} files; differing: []\n", "")

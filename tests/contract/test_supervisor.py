@@ -139,7 +139,7 @@ GARBAGE = {
     "not ASCII": b"\xff\xfe\x00\n",
     "an empty line": b"\n",
     "another kind": b'{"v":1,"kind":"open","run":"","seq":0,"body":{}}\n',
-    "another version": wire.Writer().line(wire.Ping(nonce=1)).replace(b'"v":1', b'"v":2'),
+    "another version": wire.Writer().line(wire.Ping(nonce=1)).replace(b'"v":2', b'"v":3'),
     "another number": wire.Writer().line(wire.Ping(nonce=1)).replace(b'"seq":0', b'"seq":1'),
     "a line without end": b"{" * (wire.MAX_LINE_BYTES + 1),
     "a deep line": b"[" * 100_000 + b"\n",

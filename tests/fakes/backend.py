@@ -9,13 +9,16 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio.lowlevel import checkpoint
 
-from pool.backend import Isolation
+from pool.backend import Isolation, Reconnect, Target
 from tests.fakes.supervisor import FakeChannel, FakeSupervisor
 
 Start = Callable[[], FakeSupervisor]
 
 
 class FakeSandbox:
+    reconnect: Reconnect | None = None
+    runs = 0
+
     def __init__(
         self, name: str, supervisor: FakeSupervisor, backend: FakeBackend, on_lost: Callable[[], None]
     ) -> None:
@@ -34,6 +37,9 @@ class FakeSandbox:
         self.channel.end()
         self._backend.live.pop(self.name, None)
         await checkpoint()
+
+    async def hand_over(self) -> bool:
+        return False
 
     def die(self) -> None:
         """End by itself: noticed by the backend, and the stream ends."""
@@ -60,6 +66,9 @@ class FakeBackend:
         """While set and not fired, no start gets further."""
         self._generation = 1
 
+    def unreachable(self) -> tuple[Target, ...]:
+        return ()
+
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         self.is_running = True
@@ -68,7 +77,7 @@ class FakeBackend:
         finally:
             self.is_running = False
 
-    async def create(self, slot: str, *, on_lost: Callable[[], None]) -> FakeSandbox:
+    async def create(self, slot: str, *, on_lost: Callable[[], None], on_cut: Callable[[], None]) -> FakeSandbox:
         self.created.append(slot)
         await checkpoint()
         if self.gate is not None:

@@ -24,7 +24,7 @@ class NeverSaysHello(FakeSupervisor):
 
 class SpeaksAnotherProtocol(FakeSupervisor):
     def start(self) -> None:
-        self.say(hello(protocol=2))
+        self.say(hello(protocol=99))
 
 
 class ClaimsRunsInHello(FakeSupervisor):

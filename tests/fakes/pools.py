@@ -45,6 +45,9 @@ class CountingObserver:
     def destroy_failed(self, *, sandbox: str, text: str) -> None:
         self.told.append(("destroy failed", text))
 
+    def sandbox_cleaned(self, *, seconds: float, findings: int) -> None:
+        self.told.append(("cleaned", findings))
+
     def run_ended(self, *, result: str) -> None:
         self.told.append(("ran", result))
 

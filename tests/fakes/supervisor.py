@@ -101,6 +101,8 @@ class FakeSupervisor:
         self.programs: list[str] = []
         self.heard_runs: list[tuple[str, wire.Run]] = []
         self.pings = 0
+        self.findings: list[str] = []
+        """What a cleaning finds left."""
         self._reader = wire.Reader(wire.FROM_BROKER)
         self._staged: dict[tuple[str, str], bytes] = {}
         self._held_back: list[tuple[str, wire.Message]] = []
@@ -120,6 +122,8 @@ class FakeSupervisor:
                     self._staged[target] = self._staged.get(target, b"") + message.data
                 case wire.Run():
                     self.run(run, message)
+                case wire.Clean():
+                    self.clean()
 
     def ping(self, message: wire.Ping) -> None:
         self.pings += 1
@@ -131,6 +135,10 @@ class FakeSupervisor:
         self._held_back = [(run, each) for each in self.results()]
         if self.gate_is_open:
             self.finish()
+
+    def clean(self) -> None:
+        self._staged = {}
+        self.say(wire.Cleaned(findings=self.findings, evidence={}, runs=len(self.heard_runs)))
 
     def results(self) -> Iterable[wire.Message]:
         """Run the program that was staged: what it prints, the files it writes, how it ended."""

@@ -35,7 +35,7 @@ from tests.fakes.supervisor import FakeSupervisor, outcome
 
 STARTS = [
     (faults.NeverSaysHello, "timeout"),
-    (faults.SpeaksAnotherProtocol, "hello"),
+    (faults.SpeaksAnotherProtocol, "protocol"),
     (faults.ClaimsRunsInHello, "hello"),
     (faults.SaysHelloTwice, "hello"),
     (faults.SpeaksBeforeHello, "hello"),
@@ -89,11 +89,11 @@ class RefusingBackend(FakeBackend):
 
     error: Exception | None = SandboxStartFailed("exceeded quota: pods=8", reason="quota")
 
-    async def create(self, slot, *, on_lost):
+    async def create(self, slot, *, on_lost, on_cut):
         if self.error:
             self.created.append(slot)
             raise self.error
-        return await super().create(slot, on_lost=on_lost)
+        return await super().create(slot, on_lost=on_lost, on_cut=on_cut)
 
 
 @in_virtual_time

@@ -164,8 +164,8 @@ class InterruptedBackend(FakeBackend):
         self._calls = itertools.count(1)
         self._nth = nth
 
-    async def create(self, slot: str, *, on_lost: Callable[[], None]) -> FakeSandbox:
-        make = super().create(slot, on_lost=on_lost)
+    async def create(self, slot: str, *, on_lost: Callable[[], None], on_cut: Callable[[], None]) -> FakeSandbox:
+        make = super().create(slot, on_lost=on_lost, on_cut=on_cut)
         if next(self._calls) != self._nth:
             return await make
         self._suspensions.strike = on_lost

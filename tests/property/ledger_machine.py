@@ -30,6 +30,7 @@ some_settings = st.builds(
     refill_eagerly=st.booleans(),
     max_unavailable=few,
     max_runs_per_sandbox=few,
+    canary_each=st.booleans(),
 )
 
 

@@ -15,6 +15,7 @@ numbers = st.integers(0, 2**53 - 1)
 chunks = st.binary(max_size=200) | st.sampled_from([b"\0" * wire.MAX_CHUNK_BYTES, b"\xff" * wire.MAX_CHUNK_BYTES])
 parts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=20)
 paths = st.lists(parts.filter(lambda part: part not in (".", "..")), min_size=1, max_size=5).map("/".join)
+targets = st.tuples(st.sampled_from(["tcp", "udp"]), texts, st.integers(1, 65535)).map(list)
 skips = st.tuples(texts, st.sampled_from(wire.SKIP_REASONS)).map(list)
 
 from_broker: dict[str, st.SearchStrategy[wire.Message]] = {
@@ -35,6 +36,10 @@ from_broker: dict[str, st.SearchStrategy[wire.Message]] = {
         collect_ms=numbers,
     ),
     "cancel": st.builds(wire.Cancel),
+    "attach": st.builds(wire.Attach, heard=numbers),
+    "ack": st.builds(wire.Ack),
+    "clean": st.builds(wire.Clean),
+    "reach": st.builds(wire.Reach, targets=st.lists(targets, max_size=16)),
 }
 
 from_sandbox: dict[str, st.SearchStrategy[wire.Message]] = {
@@ -68,6 +73,15 @@ from_sandbox: dict[str, st.SearchStrategy[wire.Message]] = {
         files_skipped=st.lists(skips, max_size=20),
         files_skipped_count=numbers,
     ),
+    "kept": st.builds(wire.Kept),
+    "busy": st.builds(wire.Busy),
+    "cleaned": st.builds(
+        wire.Cleaned,
+        findings=st.lists(texts, max_size=9),
+        evidence=st.dictionaries(names, numbers, max_size=9),
+        runs=numbers,
+    ),
+    "reached": st.builds(wire.Reached, targets=st.lists(texts, max_size=16)),
 }
 
 runs = st.text(st.characters(exclude_categories=["Cs"]), max_size=64)

@@ -121,7 +121,7 @@ def test_the_machine_finds_a_planted_bug(planted, verdict):
         ledger_class = planted
 
     search = settings(
-        max_examples=400,
+        max_examples=1000,
         stateful_step_count=60,
         deadline=None,
         database=None,

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from pool.conversation import OUTCOME_GRACE_SECONDS, SINK_SECONDS, Conversation
-from pool.errors import InputsRefused, LocalProtocolError, RemoteProtocolError, SandboxLost
+from pool.errors import InputsRefused, LocalProtocolError, RemoteProtocolError, SandboxLost, SandboxStartFailed
 from pool.program import Outcome, Program, Reason, SkippedFile, StagedFile
 from pool.settings import RunLimits
 from sandbox_runtime import wire
@@ -57,10 +57,16 @@ async def test_hello_comes_first():
     assert hello.runtime == "fake"
 
 
+@in_virtual_time
+async def test_a_runtime_of_another_age_is_named_with_what_to_do():
+    with pytest.raises(SandboxStartFailed, match=r"protocol 99, spoken are \(1, 2\); rebuild it") as failed:
+        await greeted(faults.SpeaksAnotherProtocol())
+    assert failed.value.reason == "protocol"
+
+
 @pytest.mark.parametrize(
     "supervisor",
     [
-        faults.SpeaksAnotherProtocol,
         faults.ClaimsRunsInHello,
         faults.SaysHelloTwice,
         faults.SpeaksBeforeHello,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox_runtime import wire
-from sandbox_runtime.outbox import Outbox
+from sandbox_runtime.outbox import Channel, Outbox
 
 RUN = "7f"
 END = wire.Pong(nonce=1)
@@ -54,7 +54,7 @@ def reader() -> Iterator[Reader]:
 
 
 def test_what_the_channel_takes_is_sent_as_it_comes(reader: Reader):
-    outbox = Outbox(reader.writing)
+    outbox = Outbox(Channel(-1, reader.writing))
     for stream, data in (("stdout", b"one"), ("stderr", b"two"), ("stdout", b"three")):
         outbox.output(stream, data, RUN)
         assert outbox.send()
@@ -66,7 +66,7 @@ def test_what_the_channel_takes_is_sent_as_it_comes(reader: Reader):
 
 
 def test_long_output_is_cut_into_frames_that_fit(reader: Reader):
-    outbox = Outbox(reader.writing)
+    outbox = Outbox(Channel(-1, reader.writing))
     outbox.output("stdout", b"x" * (2 * wire.MAX_CHUNK_BYTES + 1), RUN)
     reader.read_all(outbox)
     assert [len(message.data) for _, message in reader.heard if isinstance(message, wire.Output)] == [
@@ -77,7 +77,7 @@ def test_long_output_is_cut_into_frames_that_fit(reader: Reader):
 
 
 def test_bytes_that_wait_take_their_own_size_and_not_a_frame_each(reader: Reader):
-    outbox = Outbox(reader.writing)
+    outbox = Outbox(Channel(-1, reader.writing))
     count = 100_000
     for number in range(count):
         outbox.output(wire.STREAMS[number % 2], b"x", RUN)
@@ -88,7 +88,7 @@ def test_bytes_that_wait_take_their_own_size_and_not_a_frame_each(reader: Reader
 
 
 def test_other_frames_come_after_the_output_that_waits(reader: Reader):
-    outbox = Outbox(reader.writing)
+    outbox = Outbox(Channel(-1, reader.writing))
     for _ in range(20):
         outbox.output("stdout", b"x" * wire.MAX_CHUNK_BYTES, RUN)
         outbox.send()
@@ -101,7 +101,7 @@ def test_other_frames_come_after_the_output_that_waits(reader: Reader):
 
 
 def test_a_reader_that_is_gone_is_an_error(reader: Reader):
-    outbox = Outbox(reader.writing)
+    outbox = Outbox(Channel(-1, reader.writing))
     os.close(reader._reading)
     outbox.say(END)
     with pytest.raises(BrokenPipeError):
@@ -119,7 +119,7 @@ steps = st.lists(
 @settings(deadline=None, max_examples=50)
 def test_whatever_is_put_in_comes_out_once_and_in_order(steps: list[tuple[str, int]]):
     reader = Reader()
-    outbox = Outbox(reader.writing)
+    outbox = Outbox(Channel(-1, reader.writing))
     put = {"stdout": bytearray(), "stderr": bytearray()}
     said = 0
     for number, (step, length) in enumerate(steps):

@@ -172,18 +172,6 @@ async def test_a_lease_that_was_not_used_is_retired_all_the_same():
 
 
 @in_virtual_time
-async def test_until_cleaning_exists_a_sandbox_is_retired_whatever_the_settings_say():
-    backend, observer = FakeBackend(), CountingObserver()
-    async with pool_of(backend, observer, max_runs_per_sandbox=20) as pool:
-        await full(pool)
-        used = the_ready_one(pool, backend).name
-        await ran(pool)
-        await full(pool)
-        assert used not in backend.live
-    assert observer.words("retired")[:2] == ["canary", "used"]
-
-
-@in_virtual_time
 async def test_who_comes_before_the_pool_is_warm_waits_for_it():
     observer = CountingObserver()
     async with pool_of(FakeBackend(), observer) as pool:

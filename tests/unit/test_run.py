@@ -16,7 +16,7 @@ from sandbox_runtime import child, run, wire
 from sandbox_runtime.gauges import LONG_RUN_SECONDS
 from sandbox_runtime.polling import Loop
 
-LIMITS = {"output_bytes": 1000, "output_kill_bytes": 50_000, "memory_bytes": 2**20, "processes": 10}
+LIMITS = {"output_bytes": 1000, "output_kill_bytes": 50_000, "memory_bytes": 2**20, "processes": 10, "inodes": 10}
 FAR = 2**40
 
 
@@ -26,6 +26,7 @@ class Gauges:
     def __init__(self) -> None:
         self.used_bytes = 0
         self.at_the_process_limit = False
+        self.too_many_files = False
         self.kernel_has_killed = False
         self.stood_back = 0
         self.look_after_seconds = float("inf")
@@ -44,6 +45,9 @@ class Gauges:
 
     def has_hit_the_process_limit(self, limit: int) -> bool:
         return self.at_the_process_limit
+
+    def has_too_many_files(self, limit: int) -> bool:
+        return self.too_many_files
 
     def stand_back(self) -> None:
         self.stood_back += 1

@@ -76,8 +76,13 @@ REFUSED = [
         "BROKER_ALLOW_NO_ISOLATION=ture: needs true or false; the nearest is true.",
     ),
     (
+        {"BROKER_MAX_RUNS_PER_SANDBOX": "1001"},
+        "BROKER_MAX_RUNS_PER_SANDBOX=1001: needs a whole number from 1 to 1000; the nearest valid one is 1000.",
+    ),
+    (
         {"BROKER_MAX_RUNS_PER_SANDBOX": "5"},
-        "BROKER_MAX_RUNS_PER_SANDBOX=5: needs a whole number from 1 to 1; the nearest valid one is 1.",
+        "BROKER_MAX_RUNS_PER_SANDBOX=5 needs BROKER_REUSE_SCOPE: set it to any if all who can call this service trust"
+        " each other, or leave it at 1 run a sandbox.",
     ),
 ]
 

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 
-from sandbox_runtime import capabilities, kernel, namespaces
+from sandbox_runtime import capabilities, kernel, namespaces, places
 from sandbox_runtime.lockdown import Lockdown
 
 from . import root
@@ -32,7 +32,6 @@ _BY_STEP = {
     "network_namespace": namespaces.CLONE_NEWNET,
 }
 _OWN = namespaces.MS_NOSUID | namespaces.MS_NODEV
-OWN_FOLDERS = ("/workspace", "/tmp", "/dev/shm")  # noqa: S108  # the sandbox's own mounts
 
 
 def become_first(host_id: int, as_root: bool, limits: dict[str, int], trees: list[str], lockdown: Lockdown) -> None:
@@ -47,7 +46,7 @@ def become_first(host_id: int, as_root: bool, limits: dict[str, int], trees: lis
         lockdown.step(name, functools.partial(namespaces.unshare, flag))
     _name_the_host(lockdown)
     own_id = host_id if as_root and lockdown.wants("own_uid") else os.getuid()
-    hidden = root.hidden_by(OWN_FOLDERS, trees)
+    hidden = root.hidden_by(places.WRITABLE, trees)
     _mount_own(own_id, limits)
     root.show_again(hidden, writable=not lockdown.wants("read_only_root"))
     if as_root:
@@ -61,7 +60,7 @@ def become_first(host_id: int, as_root: bool, limits: dict[str, int], trees: lis
     kernel.set_dumpable(not lockdown.wants("zygote_not_dumpable"))
     lockdown.did("zygote_not_dumpable")
     os.chdir("/workspace")
-    lay_out_tmp()
+    places.lay_out_tmp(root.FONT_LISTS)
 
 
 def join(sandbox: int, own_id: int, steps: list[str], lockdown: Lockdown) -> None:
@@ -129,12 +128,3 @@ def enter_user_namespace(uid: int, gid: int) -> None:
     ):
         with open("/proc/self/" + file, "w") as stream:
             stream.write(text)
-
-
-MATPLOTLIB_FOLDER = "/tmp/.matplotlib"  # noqa: S108  # the sandbox's own
-
-
-def lay_out_tmp() -> None:
-    os.mkdir(MATPLOTLIB_FOLDER)
-    for name in os.listdir(root.FONT_LISTS):
-        os.symlink(os.path.join(root.FONT_LISTS, name), os.path.join(MATPLOTLIB_FOLDER, name))

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
 import select
 import signal
 import socket
 
-from sandbox_runtime import command_line, deaths, descriptors, kernel, namespaces, supervisor
+from sandbox_runtime import command_line, deaths, descriptors, kernel, namespaces, outbox, rlimits, supervisor
 from sandbox_runtime.lockdown import Lockdown
 from sandbox_runtime.polling import Loop
 
@@ -27,11 +26,6 @@ if TYPE_CHECKING:
 
 TITLE = "code-interpreter"
 """The first word that `ps` shows of our processes."""
-
-THREAD_STACK_BYTES = 2 * 2**20
-"""The C library gives every thread the stack limit of the moment when a process is exec'd, 8 MiB as a rule, and
-all of it counts against a program's memory (RLIMIT_DATA): 31 idle threads would be too many. Less than 1 MiB
-would overflow in honest recursions; the template raises the limit again for main threads."""
 
 
 def main(facts: KeeperFacts, left_out: frozenset[str]) -> NoReturn:
@@ -62,7 +56,7 @@ def _start_science(facts: KeeperFacts, control: int, doors: list[int]) -> int:
             descriptors.close_all_but([0, 1, 2, control])
             os.set_inheritable(control, True)
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
-            limit_stack(THREAD_STACK_BYTES)
+            rlimits.limit_stack(rlimits.THREAD_STACK_BYTES)
             command = [*facts["science_command"], str(control)]
             os.execve(command[0], command, facts["science_environment"])  # noqa: S606  # no shell, no words of a guest
         except BaseException as error:  # a fork must not fall back into the nursery's loop
@@ -134,8 +128,8 @@ class Nursery:
             own_id, steps = _hear_of_birth(socket_to_zygote)
             birth.join(sandbox, own_id, steps, self._lockdown)
             names: list[str] = order["gauges"]  # type: ignore[assignment]  # from the service
-            facts = dict(order, gauges=dict(zip(names, own[3:])))
-            supervisor.Supervisor(channel, socket_to_zygote, facts).serve()
+            facts = dict(order, gauges=dict(zip(names, own[3:])), cleans=root.FONT_LISTS if order["cleans"] else None)
+            supervisor.Supervisor(outbox.Channel(channel, channel), socket_to_zygote, facts).serve()
         except (descriptors.PeerGone, ProcessLookupError):  # the sandbox was given up before it was born
             os._exit(0)
         except BaseException as error:  # a fork must not fall back into the nursery's loop
@@ -171,13 +165,6 @@ def _hear_of_birth(zygote: socket.socket) -> tuple[int, list[str]]:
     if "born" not in message:
         raise OSError("the zygote could not be made: {}".format(message.get("failed")))
     return message["born"], message["steps"]  # type: ignore[return-value]  # our own, and no guest lives yet
-
-
-def limit_stack(soft_bytes: int) -> None:
-    """Set the soft limit of the stack, within the hard one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_STACK)
-    allowed = soft_bytes if hard == resource.RLIM_INFINITY else min(soft_bytes, hard)
-    resource.setrlimit(resource.RLIMIT_STACK, (allowed, hard))
 
 
 def complain(what: str, error: BaseException) -> None:

@@ -12,19 +12,30 @@ import signal
 import socket
 import sys
 
-from sandbox_runtime import child, command_line, deaths, descriptors, kernel, namespaces, program, seccomp, zygote
+from sandbox_runtime import (
+    child,
+    command_line,
+    deaths,
+    descriptors,
+    kernel,
+    namespaces,
+    places,
+    preload,
+    program,
+    rlimits,
+    seccomp,
+    zygote,
+)
 from sandbox_runtime.lockdown import Lockdown
 from sandbox_runtime.polling import Loop
 
-from . import birth, nursery, preload, root, template_memory
+from . import birth, nursery, root, template_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .facts import ScienceFacts
-
-MAIN_STACK_BYTES = 8 * 2**20
 
 
 def main(
@@ -51,11 +62,11 @@ def main(
 def _prepare(
     service: socket.socket, facts: ScienceFacts, left_out: frozenset[str], bare_modules: frozenset[str]
 ) -> tuple[Template, list[str]]:
-    nursery.limit_stack(MAIN_STACK_BYTES)
+    rlimits.limit_stack(rlimits.MAIN_STACK_BYTES)
     namespaces.unshare(namespaces.CLONE_NEWNS)
     writable = "read_only_root" in left_out
     root.build(facts["trees"], facts["font_lists"], writable, keep_host="mount_namespace" in left_out)
-    birth.lay_out_tmp()
+    places.lay_out_tmp(root.FONT_LISTS)
     # Loaded inside the root that programs will see: what is missing there is found now and not in a run.
     loaded = preload.load(facts["preload"], [*preload.STANDARD, *facts["preload_if_there"]])
     command_line.find()
