@@ -8,6 +8,8 @@ from typing import Protocol
 
 import msgspec
 
+from sandbox_runtime import wire
+
 
 class Channel(Protocol):
     """A byte stream to one sandbox's supervisor."""
@@ -58,8 +60,11 @@ class Sandbox(Protocol):
     async def destroy(self) -> None:
         """End it and all that is in it, now; returns when nothing of it is left. Safe to call twice."""
 
-    async def hand_over(self) -> bool:
-        """Give it, which nobody has used, to another service of the kind; False where that cannot be."""
+    async def hand_over(self, runs: int) -> bool:
+        """Give it, which has had so many runs of ours and none of a caller, to another service of the kind.
+
+        False where that cannot be.
+        """
 
 
 class Backend(Protocol):
@@ -82,8 +87,14 @@ class Backend(Protocol):
     def unreachable(self) -> tuple[Target, ...]:
         """What no sandbox may be able to reach, each to prove it; none where the network is no network by nature."""
 
+    def heard(self, hello: wire.Hello) -> None:
+        """What a new sandbox says of itself, once it is believed."""
+
+    def held(self, reason: str, text: str) -> None:
+        """No sandbox can be made: for those who can tell an operator in their own way."""
+
     def isolation(self) -> Isolation:
-        """As found when the backend started."""
+        """As far as it is known by now."""
 
     def generation(self) -> int:
         """Grows when idle sandboxes made before should be replaced: new settings, new template."""

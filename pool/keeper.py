@@ -68,7 +68,7 @@ class Keeper:
         self._books = books
         self._sandbox: Sandbox | None = None
         self._conversation: Conversation | None = None
-        self._was_leased = self._is_to_be_cleaned = self._is_cut = False
+        self._is_warm = self._was_leased = self._is_to_be_cleaned = self._is_cut = False
         self._duty = anyio.Event()
         self._egress_at = 0.0
         self._scope = anyio.CancelScope()
@@ -129,6 +129,7 @@ class Keeper:
         except SandboxStartFailed as error:
             self._books.failed(self._order.slot, error)
             return
+        self._is_warm = True
         event = Event.PROVED if self._order.canary else Event.STARTED
         self._books.started(self._order.slot, event, seconds=anyio.current_time() - began)
         while True:
@@ -182,6 +183,7 @@ class Keeper:
         lacking = [name for name in self._books.backend.isolation().lockdown if name not in hello.lockdown]
         if lacking:
             raise SandboxStartFailed(f"its lock-down lacks {', '.join(lacking)}", reason="lockdown")
+        self._books.backend.heard(hello)
 
     # --- while it is there ---
 
@@ -283,11 +285,13 @@ class Keeper:
 
     async def _handed_over(self) -> bool:
         """When the pool closes, what nobody has used is worth something to whoever comes after."""
-        if self._sandbox is None or self.reason is not Retirement.CLOSING or self._was_leased:
+        if self._sandbox is None or self._conversation is None or not self._is_warm or self._was_leased:
+            return False
+        if self.reason is not Retirement.CLOSING:
             return False
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + DESTROY_SECONDS):
             try:
-                return await self._sandbox.hand_over()
+                return await self._sandbox.hand_over(self._conversation.runs)
             except Exception as error:
                 self._books.observer.destroy_failed(sandbox=self._sandbox.name, text=f"{type(error).__name__}: {error}")
         return False

@@ -179,6 +179,7 @@ class SandboxPool:
 
     def failed(self, slot: str, error: SandboxStartFailed) -> None:
         now, text = anyio.current_time(), str(error)
+        self.backend.held(error.reason, text)
         self._act(self._ledger.failed(slot, reason=error.reason, text=text, now=now, jitter=self.jitter()))
 
     def lost(self, slot: str) -> None:

@@ -11,13 +11,13 @@ import compileall
 import importlib.util
 import os
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 OLDEST = (3, 9)
+NEEDED = ("ctypes", "json", "shutil")  # what Debian's python3-minimal, for one, has not
 FONTS = os.path.join(HERE, "matplotlib")
 MAKE_LIST = "import matplotlib.font_manager"
 NEVER_IMPORTED = re.compile(r"/(test|idlelib|lib2to3)/")
@@ -26,10 +26,15 @@ NEVER_IMPORTED = re.compile(r"/(test|idlelib|lib2to3)/")
 def main() -> None:
     if sys.version_info < OLDEST:
         sys.exit(f"Python {sys.version.split()[0]} is too old: the runtime needs 3.9 or later")
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        sys.exit(f"this Python has no {' and no '.join(missing)}: the runtime needs the whole standard library")
     if not os.access(HERE, os.W_OK):
-        sys.exit(f"{HERE} cannot be written to by uid {os.getuid()}: say USER root before this line, and yours after it")
+        sys.exit(
+            f"{HERE} cannot be written to by uid {os.getuid()}: say USER root before this line, and yours after it"
+        )
+    sys.path.remove(HERE)  # our folder of font lists is no matplotlib
     forget_other_image()
-    for folder in sorted({*filter(os.path.isdir, sys.path), sysconfig.get_path("stdlib")}):
+    for folder in sorted({HERE, sysconfig.get_path("stdlib"), *filter(os.path.isdir, sys.path)}):
         compileall.compile_dir(folder, quiet=2, workers=0, rx=NEVER_IMPORTED)
     made_list = make_font_list()
     let_everybody_read()
@@ -37,6 +42,8 @@ def main() -> None:
 
 
 def forget_other_image() -> None:
+    import shutil
+
     shutil.rmtree(FONTS, ignore_errors=True)
     for folder, folders, _ in os.walk(HERE):
         if "__pycache__" in folders:
@@ -48,16 +55,14 @@ def make_font_list() -> bool:
     if importlib.util.find_spec("matplotlib") is None:
         return False
     environment = {"PATH": os.defpath, "MPLCONFIGDIR": FONTS, "HOME": FONTS}  # it asks fc-list, where there is one
-    subprocess.run([sys.executable, "-c", MAKE_LIST], env=environment, check=True)  # noqa: S603  # our own words
+    subprocess.run([sys.executable, "-I", "-c", MAKE_LIST], env=environment, check=True)  # noqa: S603  # our own words
     return True
 
 
 def let_everybody_read() -> None:
     """Whatever umask the source was checked out with: a pod runs under an id of its own."""
-    os.chmod(HERE, 0o755)
-    for folder, folders, files in os.walk(HERE):
-        for name in folders:
-            os.chmod(os.path.join(folder, name), 0o755)
+    for folder, _, files in os.walk(HERE):
+        os.chmod(folder, 0o755)  # noqa: S103  # to be read is what it is for
         for name in files:
             os.chmod(os.path.join(folder, name), 0o644)
 

@@ -18,6 +18,7 @@ class Metadata(msgspec.Struct, frozen=True, rename="camel"):
     uid: str
     resource_version: str
     labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
     deletion_timestamp: str | None = None
     """Set: the kubelet has been told to end it, and its streams are worth nothing any more."""
     owner_references: tuple[OwnerReference, ...] = ()
@@ -37,6 +38,7 @@ class Waiting(msgspec.Struct, frozen=True):
 
 class Terminated(msgspec.Struct, frozen=True, rename="camel"):
     reason: str = ""
+    message: str = ""
     exit_code: int = 0
 
 
@@ -73,6 +75,11 @@ class Pod(msgspec.Struct, frozen=True):
     def is_ready(self) -> bool:
         """Its container can be exec'd into. Not warm yet: only a `hello` says that."""
         return any(each.type == "Ready" and each.status == "True" for each in self.status.conditions)
+
+    @property
+    def was_out_of_memory(self) -> bool:
+        ends = [each.state.terminated for each in self.status.container_statuses]
+        return any(end is not None and end.reason == "OOMKilled" for end in ends)
 
     @property
     def is_ending(self) -> bool:

@@ -148,7 +148,7 @@ class LocalSandbox:
         await self._dead.wait()
         self.let_go()
 
-    async def hand_over(self) -> bool:
+    async def hand_over(self, runs: int) -> bool:
         return False
 
     def let_go(self) -> None:

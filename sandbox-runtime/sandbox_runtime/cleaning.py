@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WIPE_SECONDS = 5.0
 """20 000 files take 0.3 s. A sandbox that takes longer is not worth it: a new one is quicker."""
 
-_IPC = ("/proc/sysvipc/shm", "/proc/sysvipc/sem", "/proc/sysvipc/msg", "/proc/locks")
+_IPC = ("/proc/sysvipc/shm", "/proc/sysvipc/sem", "/proc/sysvipc/msg")
 _MESSAGE_QUEUES = "/dev/mqueue"
 _LIMITS = [name for name in dir(resource) if name.startswith("RLIMIT_")]
 

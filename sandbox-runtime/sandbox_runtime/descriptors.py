@@ -30,11 +30,11 @@ def send(peer: socket.socket, message: dict[str, object], descriptors: Iterable[
     peer.sendmsg([json.dumps(message).encode()], ancillary)
 
 
-def receive(peer: socket.socket) -> tuple[dict[str, object], list[int]]:
+def receive(peer: socket.socket, flags: int = 0) -> tuple[dict[str, object], list[int]]:
     """The next message of a SOCK_SEQPACKET socket. Raises `PeerGone` at its end."""
     try:
-        data, ancillary, flags, _ = peer.recvmsg(
-            MAX_MESSAGE_BYTES, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS), socket.MSG_CMSG_CLOEXEC
+        data, ancillary, seen, _ = peer.recvmsg(
+            MAX_MESSAGE_BYTES, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS), socket.MSG_CMSG_CLOEXEC | flags
         )
     except ConnectionError as error:  # it was closed before it had read everything
         raise PeerGone("the other end closed the socket") from error
@@ -42,7 +42,7 @@ def receive(peer: socket.socket) -> tuple[dict[str, object], list[int]]:
     if not data:
         raise PeerGone("the other end closed the socket")
     try:
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if seen & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             raise Truncated(
                 f"a message over {MAX_MESSAGE_BYTES} bytes or {MAX_DESCRIPTORS} descriptors, or too many open files"
             )

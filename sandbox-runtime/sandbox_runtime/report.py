@@ -28,8 +28,6 @@ class Over:
         quick: bool,
     ) -> None:
         self.run_id = run_id
-        self.status: int | None = None
-        """Of the process, from the kernel; its own word on it may have come before."""
         self.has_arrived = False
         """The broker has said so: nothing need be kept."""
         self._running, self._end, self._inputs = running, end, inputs
@@ -68,11 +66,11 @@ class Over:
             files_skipped_count=found.skipped_count,
         )
 
-    def doubts(self) -> list[str]:
-        """Why no other program should follow it, whatever a cleaning finds. Its process must have been reaped."""
+    def doubts(self, status: int) -> list[str]:
+        """Why no other program should follow it, whatever a cleaning finds. `status` is the kernel's word on it."""
         if self._end.reason != "exited":
             return [f"the run ended by {self._end.reason}"]
         # Killed after its last word, or ended with what it said.
-        if self.status not in (self._end.exit_code, -signal.SIGKILL):
-            return [f"its process ended with {self.status}, and it said {self._end.exit_code}"]
+        if status not in (self._end.exit_code, -signal.SIGKILL):
+            return [f"its process ended with {status}, and it said {self._end.exit_code}"]
         return []

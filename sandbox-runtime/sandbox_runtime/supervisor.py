@@ -92,6 +92,8 @@ class Supervisor:
         self._run: run.Run | None = None
         self._run_id = ""
         self._refused = False
+        self._status: int | None = None
+        """Of the child, from the kernel; its own word on it may come before."""
         self._pipes, theirs = run.open_pipes()
         descriptors.send(self._zygote, {"limits": self._limits}, theirs)
         for descriptor in theirs:
@@ -247,19 +249,19 @@ class Supervisor:
         if self._run is not None and run_id == self._run_id:
             self._run.end(run.killed("cancelled"))
 
-    def _hear_zygote(self) -> None:
+    def _hear_zygote(self, flags: int = socket.MSG_DONTWAIT) -> None:
         try:
-            message, _ = descriptors.receive(self._zygote)
+            message, _ = descriptors.receive(self._zygote, flags)
+        except BlockingIOError:  # a cleaning that was ordered in the same turn has heard it
+            return
         except OSError:
             leave(0)
         if message.get("ended") != self._child_pid:
             return
-        status: int = message["status"]  # type: ignore[assignment]  # our own zygote
-        if self._over is not None:
-            self._over.status = status
-        elif self._run is not None:
-            self._run.process_ended(status)
-        else:
+        self._status = status = message["status"]  # type: ignore[assignment]  # our own zygote
+        if self._run is not None:
+            self._run.process_ended(status)  # type: ignore[arg-type]
+        elif self._over is None:
             sys.stderr.write("the armed child died\n")
             leave(_CHILD_FAILED)
 
@@ -312,12 +314,12 @@ class Supervisor:
         if over is None:
             raise AssertionError("cleaned before anything ran")
         self._kill_guests(time.monotonic() + KILL_SECONDS)
-        while over.status is None:
-            self._hear_zygote()
+        while self._status is None:
+            self._hear_zygote(flags=0)
         self._pipes.close(self._loop)
         self._gauge.end()
         findings, evidence = baseline.restore()
-        findings = over.doubts() + findings
+        findings = over.doubts(self._status) + findings
         self._over = None
         if not findings:
             self._arm()

@@ -10,6 +10,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from pool.backend import Isolation, Reconnect, Target
+from sandbox_runtime import wire
 from tests.fakes.supervisor import FakeChannel, FakeSupervisor
 
 Start = Callable[[], FakeSupervisor]
@@ -38,7 +39,7 @@ class FakeSandbox:
         self._backend.live.pop(self.name, None)
         await checkpoint()
 
-    async def hand_over(self) -> bool:
+    async def hand_over(self, runs: int) -> bool:
         return False
 
     def die(self) -> None:
@@ -65,6 +66,10 @@ class FakeBackend:
         self.gate: anyio.Event | None = None
         """While set and not fired, no start gets further."""
         self._generation = 1
+
+    def heard(self, hello: wire.Hello) -> None: ...
+
+    def held(self, reason: str, text: str) -> None: ...
 
     def unreachable(self) -> tuple[Target, ...]:
         return ()

@@ -6,7 +6,8 @@ from pool import State
 from pool.canary import PROGRAM as CANARY
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import in_virtual_time, pass_time, until
-from tests.fakes.pools import CountingObserver, count, full, pool_of, ran, soon, the_ready_one
+from tests.fakes.pools import PRINT, CountingObserver, count, full, is_full, pool_of, ran, soon, the_ready_one
+from tests.fakes.sinks import KeepingSink
 from tests.fakes.supervisor import outcome
 
 
@@ -91,9 +92,11 @@ async def test_more_are_made_for_those_who_wait_and_given_up_when_idle():
     backend, observer = FakeBackend(), CountingObserver()
     async with pool_of(backend, observer, size=1, max_in_flight=3, max_runs_per_sandbox=9) as pool:
         await full(pool)
-        async with pool.lease(deadline=soon()):
+        async with pool.lease(deadline=soon()) as one:
             assert count(pool, State.STARTING) == 0
-            async with pool.lease(deadline=soon()), pool.lease(deadline=soon()):
-                assert count(pool, State.LEASED) == 3
-        await until(lambda: count(pool, State.READY) == 1)
-    assert observer.words("retired").count("surplus") == len(backend.created) - 2
+            async with pool.lease(deadline=soon()) as two, pool.lease(deadline=soon()) as three:
+                for each in (one, two, three):
+                    await each.run(PRINT, (), KeepingSink(), soon())
+        await until(lambda: count(pool, State.READY) == 3)
+        await until(lambda: is_full(pool))
+    assert observer.words("retired") == ["canary", "surplus", "surplus", "closing"]

@@ -1,0 +1,240 @@
+"""Sandboxes as pods of a cluster.
+
+    create ── a free pod of our shape? take it : POST one ── ready (from the watch) ── exec the supervisor ──▶ sandbox
+
+Nothing on the way from a request to its answer comes here: a lease is an open stream.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from pool.backend import Isolation, Sandbox, Target
+from pool.errors import SandboxLost, SandboxStartFailed
+from pool.kube import channels, manifest
+from pool.kube.api import Api, connect
+from pool.kube.events import Events
+from pool.kube.mirror import Change
+from pool.kube.owners import Owners, new_owner, owner_of
+from pool.kube.pods import Pod
+from pool.kube.reflector import Reflector
+from pool.kube.sandbox import KubeSandbox, delete, patch
+from pool.kube.troubles import UNSCHEDULABLE, ClusterError, start_refused, why_not_coming
+from sandbox_runtime import wire
+
+REQUIRED = (
+    *("pid_namespace", "read_only_root", "no_capabilities", "no_new_privileges", "own_uid", "zygote_not_dumpable"),
+    *("supervisor_not_dumpable", "own_session", "descriptors", "environment", "rlimits", "seccomp"),
+)
+"""Steps that every pod must report: it sees them from inside, where the manifest only asks for them."""
+
+DELETE_SECONDS = 5.0
+"""For telling the API server that a start came to nothing. Longer keeps a pool from closing."""
+
+SURPLUS_SECONDS = 10.0
+"""A replica that has made no pod for so long wants none of those that are free."""
+
+_POD = msgspec.json.Decoder(Pod)
+
+
+class KubePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What the backend is made with."""
+
+    pods: manifest.Plan
+    replica: str
+    """This service's own pod, or a name for a service outside of the cluster."""
+    kubeconfig: str | None = None
+    """A file; None: as a pod of the cluster."""
+    targets: tuple[Target, ...] = ()
+    """What no pod may reach. Empty: nothing is proved."""
+
+
+class KubeBackend:
+    """Makes a sandbox in about a second and a half: so a pool of them is kept warm."""
+
+    name = "kubernetes"
+
+    def __init__(self, plan: KubePlan) -> None:
+        self._plan, self._config = plan, plan.pods.config
+        self.owner = new_owner(plan.replica)
+        self.protocols: tuple[str, ...] = channels.PROTOCOLS if self._config.exec_protocol == "auto" else (channels.V4,)
+        self._shape = manifest.shape(plan.pods)
+        self._missing: tuple[str, ...] = ()
+        self._sandboxes: dict[str, KubeSandbox] = {}
+        self._expected: dict[str, anyio.Event] = {}
+        """Set at each change of a pod that somebody waits for, by uid."""
+        self._made_at = -SURPLUS_SECONDS
+        self._anchor_uid: str | None = None
+
+    # --- as a backend ---
+
+    def isolation(self) -> Isolation:
+        network = "egress_proved" if self._plan.targets else "egress_unchecked"
+        level = "reduced" if self._missing else "full"
+        return Isolation(level=level, missing=self._missing, network=network, lockdown=REQUIRED)
+
+    def generation(self) -> int:
+        return 1
+
+    def unreachable(self) -> tuple[Target, ...]:
+        return self._plan.targets
+
+    def heard(self, hello: wire.Hello) -> None:
+        self._missing = tuple(hello.missing)
+
+    def held(self, reason: str, text: str) -> None:
+        self._events.tell(reason, text)
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        try:
+            self.api = await connect(self._plan.kubeconfig)
+        except ClusterError as error:
+            raise SandboxStartFailed(str(error), reason="cluster") from error
+        try:
+            async with self._running():
+                yield
+        finally:
+            await self.api.close()
+
+    @asynccontextmanager
+    async def _running(self) -> AsyncIterator[None]:
+        await self._find_anchor()
+        self._reflector = Reflector(self.api, self._config.namespace, manifest.selector(self._config), self._saw)
+        self._events = Events(self.api, self._config, self._anchor_uid, self.owner)
+        owners = Owners(self.api, self._config, self.owner, self._anchor_uid, self._sandboxes.__contains__)
+        async with anyio.create_task_group() as self._tasks:
+            self._tasks.start_soon(self._reflector.run)
+            self._tasks.start_soon(owners.run, self._reflector.mirror, self._wants_no_more)
+            self._tasks.start_soon(self._events.run)
+            try:
+                yield
+            finally:
+                self._tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True, deadline=anyio.current_time() + DELETE_SECONDS):
+                    await owners.withdraw()
+
+    async def _find_anchor(self) -> None:
+        """The owner of our pods. Raises `SandboxStartFailed`: pods without it would outlive the release."""
+        if not self._config.set_owner_references:
+            return
+        path = f"/api/v1/namespaces/{self._config.namespace}/configmaps/{self._config.anchor}"
+        try:
+            self._anchor_uid = _POD.decode(await self.api.call("GET", path)).metadata.uid
+        except ClusterError as error:
+            text = f"the anchor of the pods, ConfigMap {self._config.namespace}/{self._config.anchor}: {error.message}"
+            raise SandboxStartFailed(text, reason="anchor") from error
+
+    def _wants_no_more(self) -> bool:
+        return anyio.current_time() - self._made_at > SURPLUS_SECONDS
+
+    # --- making one ---
+
+    async def create(self, slot: str, *, on_lost: Callable[[], None], on_cut: Callable[[], None]) -> Sandbox:
+        self._made_at = anyio.current_time()
+        await self._reflector.synced.wait()
+        pod = await self._taken() or await self._posted()
+        sandbox = KubeSandbox(slot, pod, self, on_lost, on_cut)
+        self._sandboxes[pod.metadata.uid] = sandbox
+        try:
+            await self._ready(pod.metadata.uid, anyio.current_time() + self._config.ready_timeout_seconds)
+            await sandbox.connect()
+        except BaseException as error:
+            await self._abandon(sandbox, pod)
+            if isinstance(error, SandboxLost):
+                raise SandboxStartFailed(str(error), reason="exec") from error
+            raise
+        return sandbox
+
+    async def _taken(self) -> Pod | None:
+        """A pod that another replica has handed over, if there is one such as we would make."""
+        for pod in list(self._reflector.mirror.pods.values()):
+            if owner_of(pod) == manifest.FREE and pod.is_ready and not pod.is_ending and self._is_alike(pod):
+                change = {"labels": {manifest.OWNER: self.owner}}
+                try:
+                    return _POD.decode(
+                        await patch(self.api, self.path(pod.metadata.name), pod.metadata, change),
+                    )
+                except ClusterError:  # somebody else was quicker, or it is gone
+                    continue
+        return None
+
+    def _is_alike(self, pod: Pod) -> bool:
+        return pod.metadata.labels.get(manifest.SHAPE) == self._shape and pod.metadata.uid not in self._sandboxes
+
+    async def _posted(self) -> Pod:
+        name = f"{self._config.pool[:40].rstrip('-.')}-{secrets.token_hex(5)}"
+        body = manifest.pod(self._plan.pods, name=name, owner=self.owner, anchor_uid=self._anchor_uid)
+        try:
+            return _POD.decode(await self.api.call("POST", self.path(), body=msgspec.json.encode(body)))
+        except ClusterError as error:
+            # One that was made all the same is a stray of ours, and found as such (`owners.py`).
+            raise start_refused(error) from error
+
+    async def _ready(self, uid: str, deadline: float) -> None:
+        """Wait until the watch shows it ready, or says why it never will be."""
+        trouble: SandboxStartFailed | None = None
+        while anyio.current_time() < deadline:
+            pod = self._reflector.mirror.pods.get(uid)
+            if pod is not None:
+                if pod.is_ready:
+                    return
+                trouble = why_not_coming(pod)
+                # A node may be on its way: a cluster that grows by itself looks at the pods that wait.
+                if trouble is not None and trouble.reason != UNSCHEDULABLE:
+                    raise trouble
+            await self._news_of(uid, deadline)
+        text = f"the pod was not ready after {self._config.ready_timeout_seconds:.0f} s"
+        raise trouble or SandboxStartFailed(text, reason="timeout")
+
+    async def _news_of(self, uid: str, deadline: float) -> None:
+        self._expected[uid] = news = anyio.Event()
+        try:
+            with anyio.CancelScope(deadline=deadline):
+                await news.wait()
+        finally:
+            self._expected.pop(uid, None)
+
+    async def _abandon(self, sandbox: KubeSandbox, pod: Pod) -> None:
+        """A start that came to nothing, or is not wanted any more. What cannot be deleted now is found later."""
+        sandbox.dismiss()
+        self.forget(pod.metadata.uid)
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + DELETE_SECONDS):
+            try:
+                await delete(self.api, self.path(pod.metadata.name), pod.metadata)
+            except ClusterError:
+                return
+
+    # --- for the pods ---
+
+    def path(self, name: str = "", *rest: str) -> str:
+        return "/".join([f"/api/v1/namespaces/{self._config.namespace}/pods", *filter(None, [name]), *rest])
+
+    def start(self, pump: Callable[[], Coroutine[None, None, None]]) -> None:
+        self._tasks.start_soon(pump)
+
+    def forget(self, uid: str) -> None:
+        self._sandboxes.pop(uid, None)
+
+    def _saw(self, change: Change) -> None:
+        pod = change.new or change.old
+        if pod is None:
+            return
+        uid = pod.metadata.uid
+        if sandbox := self._sandboxes.get(uid):
+            sandbox.saw(change.new)
+        if news := self._expected.get(uid):
+            news.set()
+        if change.new is None and uid in self._expected:
+            self._expected.pop(uid)
+
+    _tasks: TaskGroup
+    _events: Events
+    _reflector: Reflector
+    api: Api
