@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 from broker.setting_values import SettingsError
 from broker.settings import Settings
-from pool import Backend, SandboxStartFailed
+from pool import Backend, SandboxStartFailed, Target
 from pool.local import EnvironmentUnusable, IsolationMissing, find_environment, local_backend
 
 
 def create_backend(settings: Settings, *, preload: tuple[str, ...]) -> Backend:
     """Starts nothing yet. Raises `SettingsError` where nothing of the kind may be started here."""
+    return _in_cluster(settings, preload) if settings.in_cluster else _on_this_machine(settings, preload)
+
+
+def _in_cluster(settings: Settings, preload: tuple[str, ...]) -> Backend:
+    # Only here: the cluster's client takes a second and 70 MiB to import.
+    from pool.kube import ConfigUnusable, kube_backend
+
+    try:
+        return kube_backend(
+            executor_file=Path(settings.executor_file or ""),
+            preload=preload,
+            limits=settings.limits,
+            longest_run_seconds=-(-settings.max_exec_timeout_ms // 1000),
+            replica=settings.pod_name or socket.gethostname(),
+            known_listeners=_known_listeners(settings),
+            kubeconfig=settings.kubeconfig,
+        )
+    except ConfigUnusable as error:
+        raise SettingsError(f"BROKER_EXECUTOR_FILE={settings.executor_file}: {error}.") from None
+
+
+def _known_listeners(settings: Settings) -> tuple[Target, ...]:
+    """Addresses where somebody is known to answer, so that the proof that none can be reached may fail."""
+    found: list[Target] = []
+    if settings.kubernetes_service_host:
+        found.append(("tcp", settings.kubernetes_service_host, settings.kubernetes_service_port))
+    if settings.pod_ip:
+        found.append(("tcp", settings.pod_ip, settings.port))
+    return tuple(found)
+
+
+def _on_this_machine(settings: Settings, preload: tuple[str, ...]) -> Backend:
     try:
         _refuse_readable_store(settings)
         return local_backend(

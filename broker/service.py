@@ -33,14 +33,17 @@ class Service:
         self.pool = pool
         self.store = store
         self.metrics = metrics
-        self.isolation: Isolation = pool.backend.isolation()
-        """As found when the backend started; the pool must have been entered."""
         self.draining = False
         """Set on SIGTERM: what runs may end, nothing new begins."""
         self.active = 0
         """Requests for a run under way; SIGTERM waits for them."""
         self.bodies = BodyBudget(MAX_BODIES_BYTES)
         self._idle = anyio.Event()
+
+    @property
+    def isolation(self) -> Isolation:
+        """As far as it is known; the pool must have been entered."""
+        return self.pool.backend.isolation()
 
     @contextmanager
     def request(self, operation: str) -> Iterator[HeldBody]:

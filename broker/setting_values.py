@@ -12,8 +12,8 @@ from msgspec import inspect
 _WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
-_MEANT = {"trace": "debug", "verbose": "debug", "critical": "error", "fatal": "error"}
-"""Log levels of others, whose spelling is near to the wrong one of ours."""
+_MEANT = {"trace": "debug", "verbose": "debug", "critical": "error", "fatal": "error", "docker": "local"}
+"""Words of others for what we have, whose spelling is near to the wrong one of ours."""
 
 
 class SettingsError(Exception):

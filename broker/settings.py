@@ -27,6 +27,8 @@ _ONYX = """
     MAX_FILE_SIZE_MB FILE_STORAGE_DIR MAX_CONCURRENT_EXECUTIONS EXECUTION_QUEUE_TIMEOUT_SEC
 """
 ONYX = frozenset(_ONYX.split())
+GIVEN = frozenset({"KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"})
+"""By the kubelet, to every container."""
 STORE_SCHEMES = ("s3", "gs", "az")
 MIB = 2**20
 MOST_MIB = 2**20
@@ -36,6 +38,10 @@ YEAR_SECONDS = 31_536_000
 ANSWER_FIRST_SECONDS = 0.005
 """Ending a sandbox and starting the next take 25 ms of CPU, an answer 1 ms: without a pause a caller on the same
 machine, with two cores, waited 3 ms more. Twice as long gains nothing."""
+KUBE_SIZE, KUBE_STARTS = 4, 4
+KUBE_START_SECONDS = 120.0
+"""From the POST of a pod until its canary has passed: its image may have to be pulled. The backend gives up sooner on
+what it knows to be in vain."""
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -61,7 +67,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         about("`json` for collectors, `plain` for people; `auto` is plain on a terminal and JSON elsewhere."),
     ] = "auto"
     executor_backend: Annotated[
-        Literal["local"], about("Where sandboxes live. `local`: namespaced processes on this machine.")
+        Literal["local", "kubernetes"],
+        about("Where sandboxes live. `local`: namespaced processes on this machine. `kubernetes`: pods of a cluster."),
     ] = "local"
     max_exec_timeout_ms: Annotated[
         int,
@@ -115,7 +122,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     pool_size: Annotated[
         Annotated[int, Meta(ge=1, le=500)] | None,
-        about("Sandboxes kept warm, about 6 MiB each. Unset: twice the cores, at most 8."),
+        about("Sandboxes kept warm, about 6 MiB each. Unset: twice the cores, at most 8; in a cluster 4."),
     ] = None
     max_in_flight: Annotated[
         Annotated[int, Meta(ge=1, le=10_000)] | None,
@@ -176,6 +183,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     open_files: Annotated[int, about("Open files of one process; 1024 is what Linux gives.", ge=16, le=1_000_000)] = (
         1024
     )
+    startup_concurrency: Annotated[
+        Annotated[int, Meta(ge=1, le=64)] | None,
+        about("Sandboxes started at once. More fill a drained pool sooner, and take more from programs. Unset: 2; 4."),
+    ] = None
+    executor_file: Annotated[
+        str | None,
+        about("How pods are to be, as JSON: the chart writes it (`executor.json`). Needed for `kubernetes`."),
+    ] = None
+    kubeconfig: Annotated[
+        str | None,
+        about("File that leads to the cluster, for a service outside of it. Unset: the pod's own account."),
+    ] = None
+    pod_name: Annotated[
+        str | None, about("This service's own pod, which its sandboxes are labelled with. Unset: the host's name.")
+    ] = None
+    pod_ip: Annotated[
+        str | None, about("This service's own address: one of those that no sandbox may reach. The chart sets it.")
+    ] = None
+    kubernetes_service_host: Annotated[
+        str | None, about("The API server's address, as each container is told it: no sandbox may reach it.")
+    ] = None
+    kubernetes_service_port: Annotated[int, about("The port of that address.", ge=1, le=65535)] = 443
     allow_no_isolation: Annotated[
         bool,
         about(
@@ -204,7 +233,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def size(self) -> int:
-        return self.pool_size or min(8, 2 * _CORES)
+        return self.pool_size or (KUBE_SIZE if self.in_cluster else min(8, 2 * _CORES))
+
+    @property
+    def in_cluster(self) -> bool:
+        return self.executor_backend == "kubernetes"
 
     @property
     def in_flight(self) -> int:
@@ -229,16 +262,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def pool(self) -> PoolSettings:
-        return PoolSettings(
+        shared = PoolSettings(
             size=self.size,
             max_in_flight=self.in_flight,
             queue=self.queue,
+            startup_concurrency=self.startup_concurrency or (KUBE_STARTS if self.in_cluster else 2),
             max_runs_per_sandbox=self.max_runs_per_sandbox,
-            # Sandboxes start and end on the cores that programs and answers need (executor_backend: local).
-            refill_eagerly=False,
-            answer_first_seconds=ANSWER_FIRST_SECONDS,
             drain_seconds=self.grace_seconds or 0.1,
         )
+        if self.in_cluster:
+            # A pod takes some seconds to go, and shows by itself that it works: its image may be anybody's.
+            return msgspec.structs.replace(shared, surge=16, canary_each=True, start_seconds=KUBE_START_SECONDS)
+        # Sandboxes start and end on the cores that programs and answers need.
+        return msgspec.structs.replace(shared, refill_eagerly=False, answer_first_seconds=ANSWER_FIRST_SECONDS)
 
     @property
     def limits(self) -> RunLimits:
@@ -258,7 +294,7 @@ FIELDS = {field.name: field for field in msgspec.structs.fields(Settings)}
 
 def variable(field: str) -> str:
     """The environment variable of a field."""
-    return field.upper() if field.upper() in ONYX else f"{PREFIX}{field.upper()}"
+    return field.upper() if field.upper() in ONYX | GIVEN else f"{PREFIX}{field.upper()}"
 
 
 VARIABLES = {variable(name): name for name in FIELDS}
@@ -296,6 +332,10 @@ def _consistent(settings: Settings) -> Settings:
         raise SettingsError(
             f"BROKER_MAX_RUNS_PER_SANDBOX={settings.max_runs_per_sandbox} needs BROKER_REUSE_SCOPE:"
             " set it to any if all who can call this service trust each other, or leave it at 1 run a sandbox."
+        )
+    if settings.in_cluster and settings.executor_file is None:
+        raise SettingsError(
+            "EXECUTOR_BACKEND=kubernetes needs BROKER_EXECUTOR_FILE, which says how pods are to be: the chart has it."
         )
     _check_store_url(settings.file_storage_url)
     return settings

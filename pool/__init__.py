@@ -1,6 +1,6 @@
 """The warm pool. `SandboxPool.lease` is its whole API; the rest are the values that go in and out."""
 
-from pool.backend import Backend, Channel, Isolation, Sandbox
+from pool.backend import Backend, Channel, Isolation, Sandbox, Target
 from pool.errors import (
     ChannelLost,
     InputsRefused,
@@ -56,4 +56,5 @@ __all__ = [
     "StagedFile",
     "State",
     "Stream",
+    "Target",
 ]

@@ -95,7 +95,7 @@ def test_the_pool_knows_no_http_and_no_broker():
 
 
 def test_the_broker_uses_only_public_names_of_the_pool():
-    public = {package: tree.public_names(package) for package in ("pool", "pool.local")}
+    public = {package: tree.public_names(package) for package in ("pool", "pool.kube", "pool.local")}
     misuses = [
         f"{tree.shown(path)}:{found.line} takes {found.name} from {found.module}"
         for path in tree.python_files("broker")

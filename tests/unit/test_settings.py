@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from broker.setting_values import SettingsError
-from broker.settings import FIELDS, ONYX, VARIABLES, Settings, from_environment
+from broker.settings import FIELDS, GIVEN, ONYX, VARIABLES, Settings, from_environment
 from broker.settings_table import between_markers, markdown
 from tests.source_tree import ROOT
 
@@ -26,7 +26,7 @@ def test_defaults_are_the_documented_ones() -> None:
 
 def test_every_onyx_name_is_a_setting() -> None:
     assert set(VARIABLES) >= ONYX
-    assert all(name in ONYX or name.startswith("BROKER_") for name in VARIABLES)
+    assert all(name in ONYX | GIVEN or name.startswith("BROKER_") for name in VARIABLES)
 
 
 GOOD: list[tuple[str, str, str, Any]] = [
@@ -70,7 +70,14 @@ REFUSED = [
     ),
     ({"LOG_LEVEL": "fatal"}, "LOG_LEVEL=fatal: needs one of debug, error, info, warning; the nearest is error."),
     ({"LOG_FORMAT": "jason"}, "LOG_FORMAT=jason: needs one of auto, json, plain; the nearest is json."),
-    ({"EXECUTOR_BACKEND": "docker"}, "EXECUTOR_BACKEND=docker: needs one of local; the nearest is local."),
+    (
+        {"EXECUTOR_BACKEND": "docker"},
+        "EXECUTOR_BACKEND=docker: needs one of kubernetes, local; the nearest is local.",
+    ),
+    (
+        {"EXECUTOR_BACKEND": "kubernetes"},
+        "EXECUTOR_BACKEND=kubernetes needs BROKER_EXECUTOR_FILE, which says how pods are to be: the chart has it.",
+    ),
     (
         {"BROKER_ALLOW_NO_ISOLATION": "ture"},
         "BROKER_ALLOW_NO_ISOLATION=ture: needs true or false; the nearest is true.",
