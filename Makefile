@@ -17,7 +17,7 @@ SERVER := .venv/.server-installed
 DEV := .venv/.dev-installed
 PROGRAMS := .programs/.installed
 
-.PHONY: help run test bench lint types format lock environments clean
+.PHONY: help run test bench lint types format lock environments images chart clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1	\2/p' Makefile | expand -t 18
@@ -47,6 +47,12 @@ environments: $(DEV) $(PROGRAMS) ## build both environments and start nothing
 
 lock: ## renew the lock files (requirements/README.md)
 	sh requirements/lock.sh
+
+images: ## build both images with docker or buildah; BASE=, TAG= and the rest are in images/build.sh
+	@sh images/build.sh
+
+chart: ## package the chart into dist/
+	@PATH="$$PATH:$$HOME/.cache/testcluster/bin" helm package deploy/helm/code-interpreter --destination dist
 
 clean: ## remove both environments and every cache
 	rm -rf .venv .programs .lock-venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

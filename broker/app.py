@@ -64,7 +64,7 @@ def create_app(service: Service) -> ASGIApp:
     known = rules(
         service.settings.host, allowed_hosts=service.settings.allowed_hosts, cors_origins=service.settings.cors_origins
     )
-    return Edge(app, rules=known, metrics=service.metrics)
+    return Edge(app, rules=known, metrics=service.metrics, is_leaving=lambda: service.leaving)
 
 
 @asynccontextmanager

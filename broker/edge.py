@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 import structlog
@@ -32,15 +32,16 @@ TIMINGS = "broker.timings"
 class Edge:
     """Pure ASGI: a stream passes through it unbuffered."""
 
-    def __init__(self, app: ASGIApp, *, rules: CallerRules, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, rules: CallerRules, metrics: Metrics, is_leaving: Callable[[], bool]) -> None:
         self._app = app
         self._rules = rules
         self._metrics = metrics
+        self._is_leaving = is_leaving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        exchange = Exchange(scope, send)
+        exchange = Exchange(scope, send, self._is_leaving)
         with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
             await self._answer(exchange, scope, receive)
             self._record(exchange, scope)
@@ -72,12 +73,13 @@ class Edge:
 class Exchange:
     """One request and its answer, as far as the edge cares."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send, is_leaving: Callable[[], bool]) -> None:
         self.began = time.perf_counter()
         self.status = 0
         self.request_id = request_id(Headers(scope=scope).get("x-request-id", ""))
         self._scope = scope
         self._send = send
+        self._is_leaving = is_leaving
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -91,7 +93,9 @@ class Exchange:
             [] if timings is None else [f"{name};dur={ms:.3f}" for name, ms in msgspec.structs.asdict(timings).items()]
         )
         total = f"total;dur={(time.perf_counter() - self.began) * 1000:.3f}"
-        return raw_headers({"X-Request-Id": self.request_id, "Server-Timing": ", ".join([*phases, total])})
+        headers = {"X-Request-Id": self.request_id, "Server-Timing": ", ".join([*phases, total])}
+        # A client that keeps its connection would go on asking a service that is about to refuse.
+        return raw_headers({**headers, "Connection": "close"} if self._is_leaving() else headers)
 
 
 def request_id(given: str) -> str:

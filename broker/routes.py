@@ -35,14 +35,14 @@ def health_body(now: Snapshot, isolation: Isolation, backend: str) -> dict[str, 
 
 async def ready(request: Request) -> Response:
     service = service_of(request)
-    detail = not_ready(service.pool.snapshot(), draining=service.draining)
+    detail = not_ready(service.pool.snapshot(), leaving=service.leaving)
     body = {"ready": detail is None, "detail": detail, "hold": service.pool.snapshot().hold_text}
     return Response(msgspec.json.encode(body), status_code=503 if detail else 200, media_type="application/json")
 
 
-def not_ready(now: Snapshot, *, draining: bool) -> str | None:
+def not_ready(now: Snapshot, *, leaving: bool) -> str | None:
     """Why no work should be sent here, or None. A hold is no reason: what is running goes on, and it may end soon."""
-    if draining or now.closing:
+    if leaving or now.closing:
         return "Shutting down."
     return None if now.has_been_warm else f"No sandbox has been warm yet, after {now.cold_seconds:.1f} s."
 

@@ -1,7 +1,9 @@
 """The service as a process: one event loop, one listener, and an orderly end.
 
-On SIGTERM or SIGINT: `/ready` turns 503 and no run begins any more, what runs may end within the grace, then the
-connections close, the pool ends its sandboxes, and the process exits. A second signal skips the waiting.
+On SIGTERM or SIGINT: `/ready` turns 503, and for a while whoever still asks is served and sent away with its connection
+closed (a load balancer hears of it later than we do). Then no run begins any more, what runs may end within the grace,
+the connections close, the pool ends its sandboxes or hands them over, and the process exits. A second signal skips the
+waiting.
 """
 
 from __future__ import annotations
@@ -119,7 +121,7 @@ async def _end_on_signal(
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
         await anext(signals)
-        service.drain()
+        service.leave()
         async with anyio.create_task_group() as group:
             group.start_soon(_end_when_idle, server, service)
             await anext(signals)
@@ -127,6 +129,8 @@ async def _end_on_signal(
 
 
 async def _end_when_idle(server: Server, service: Service) -> None:
+    await anyio.sleep(service.settings.leave_seconds)
+    service.drain()
     with anyio.move_on_after(service.settings.grace_seconds):
         await service.drained()
     server.should_exit = True

@@ -33,8 +33,10 @@ class Service:
         self.pool = pool
         self.store = store
         self.metrics = metrics
+        self.leaving = False
+        """Set on SIGTERM: `/ready` says so, and each answer closes its connection."""
         self.draining = False
-        """Set on SIGTERM: what runs may end, nothing new begins."""
+        """What runs may end, nothing new begins."""
         self.active = 0
         """Requests for a run under way; SIGTERM waits for them."""
         self.bodies = BodyBudget(MAX_BODIES_BYTES)
@@ -61,9 +63,13 @@ class Service:
             if self.draining and not self.active:
                 self._idle.set()
 
+    def leave(self) -> None:
+        """Whoever asks is served still, and told to connect anew: where a service has replicas, to another."""
+        self.leaving = True
+
     def drain(self) -> None:
         """Nothing new begins from here on."""
-        self.draining = True
+        self.leaving = self.draining = True
         if not self.active:
             self._idle.set()
 

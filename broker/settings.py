@@ -140,6 +140,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " sandbox late has 3 s from there, or this where it is set to less."
         ),
     ] = None
+    leave_seconds: Annotated[
+        float,
+        about(
+            "Seconds after SIGTERM for which whoever still asks is served, and sent elsewhere by a closed connection. 0"
+            " refuses at once; behind a load balancer as long as it takes to notice, 10 in the chart.",
+            ge=0,
+            le=300,
+        ),
+    ] = 0.0
     grace_seconds: Annotated[
         float,
         about(

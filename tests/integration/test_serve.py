@@ -93,6 +93,21 @@ def test_on_sigterm_what_runs_may_end_and_nothing_new_begins(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_who_still_asks_after_sigterm_is_served_and_sent_elsewhere(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, BROKER_LEAVE_SECONDS="3") as (server, url, _),
+        httpx.Client(base_url=url, trust_env=False, timeout=20) as client,
+    ):
+        server.send_signal(signal.SIGTERM)
+        while client.get("/ready").status_code == 200:
+            pass
+        answer = client.post("/v1/execute", json={"code": "print(6 * 7)"})
+        assert (answer.status_code, answer.json()["stdout"]) == (200, "42\n")
+        assert answer.headers["connection"] == "close"
+        assert server.wait(10) == 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("signals", [1, 2])
 def test_the_grace_ends_and_a_second_signal_ends_it_at_once(tmp_path: Path, signals: int) -> None:
     grace = "0.5" if signals == 1 else "60"
@@ -110,7 +125,9 @@ def test_the_grace_ends_and_a_second_signal_ends_it_at_once(tmp_path: Path, sign
 
 REFUSALS = [
     ({"BROKER_POOL_SIZ": "4"}, ["BROKER_POOL_SIZ", "BROKER_POOL_SIZE"]),
-    ({"BROKER_MAX_RUNS_PER_SANDBOX": "2"}, ["BROKER_MAX_RUNS_PER_SANDBOX=2", "1"]),
+    ({"BROKER_MAX_RUNS_PER_SANDBOX": "2"}, ["BROKER_MAX_RUNS_PER_SANDBOX=2", "BROKER_REUSE_SCOPE", "any"]),
+    ({"EXECUTOR_BACKEND": "kubernetes"}, ["BROKER_EXECUTOR_FILE"]),
+    ({"EXECUTOR_BACKEND": "kubernetes", "BROKER_EXECUTOR_FILE": "/nowhere"}, ["/nowhere", "No such file"]),
     ({"BROKER_PROGRAMS": "/nonexistent"}, ["/nonexistent", "make"]),
     ({"FILE_STORAGE_DIR": "/proc/nothing"}, ["FILE_STORAGE_DIR=/proc/nothing"]),
     ({"FILE_STORAGE_DIR": f"{ROOT}/.programs/files"}, ["FILE_STORAGE_DIR", ".programs", "outside"]),

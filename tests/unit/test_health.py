@@ -54,7 +54,7 @@ def test_the_network_is_isolated_unless_nothing_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "draining", "is_ready"),
+    ("changed", "leaving", "is_ready"),
     [
         ({}, False, True),
         ({**HELD, "cold_seconds": 100.0}, False, True),
@@ -63,8 +63,8 @@ def test_the_network_is_isolated_unless_nothing_is() -> None:
         ({"closing": True}, False, False),
     ],
 )
-def test_ready_is_no_opinion_on_a_hold(changed: dict[str, Any], draining: bool, is_ready: bool) -> None:
-    assert (not_ready(msgspec.structs.replace(WELL, **changed), draining=draining) is None) is is_ready
+def test_ready_is_no_opinion_on_a_hold(changed: dict[str, Any], leaving: bool, is_ready: bool) -> None:
+    assert (not_ready(msgspec.structs.replace(WELL, **changed), leaving=leaving) is None) is is_ready
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = f"""
 import sys
 sys.path[:0] = [{str(ROOT / "pool" / "local")!r}, {str(ROOT / "sandbox-runtime")!r}]
-from launcher import template_memory
+from sandbox_runtime import template_memory
 
 def huge_kib():
     with open("/proc/self/smaps_rollup") as rollup:

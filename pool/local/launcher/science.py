@@ -24,12 +24,13 @@ from sandbox_runtime import (
     program,
     rlimits,
     seccomp,
+    template_memory,
     zygote,
 )
 from sandbox_runtime.lockdown import Lockdown
 from sandbox_runtime.polling import Loop
 
-from . import birth, nursery, root, template_memory
+from . import birth, nursery, root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

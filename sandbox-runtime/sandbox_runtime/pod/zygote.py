@@ -26,6 +26,7 @@ from sandbox_runtime import (
     program,
     rlimits,
     seccomp,
+    template_memory,
     variables,
     zygote,
 )
@@ -55,6 +56,8 @@ def main(facts: Facts, bare_modules: frozenset[str]) -> program.Program | None:
     rlimits.limit_stack(rlimits.MAIN_STACK_BYTES)
     command_line.find()
     command_line.show([pod.TITLE, "zygote"])
+    template_memory.gather()
+    template_memory.let_go_of_code()
     kernel.set_dumpable(False)
     serving = PodZygote(facts, [name for name in loaded if name not in preload.STANDARD], bare_modules)
     _forget_ourselves()
