@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,14 @@ from typing import Any
 import pytest
 
 from broker import settings as broker_settings
+from pool import RunLimits
+from pool.kube.config import decoded
+from pool.kube.manifest import MIB, memory_mib
 from tests.chart import rendering
 from tests.chart.rendering import Object, container, executor_file, pod_spec, rendered, sets, the, values_of, variables
 from tests.source_tree import ROOT
 
 BRANCHES = {branch.stem: values_of(branch) for branch in rendering.BRANCHES}
-OUTSIDE = (
-    "BROKER_POD_NAME",
-    "BROKER_POD_NAMESPACE",
-    "BROKER_POD_IP",
-    "BROKER_EXECUTOR_FILE",
-    "BROKER_STARTUP_CONCURRENCY",
-)
 
 
 @pytest.fixture(params=list(BRANCHES))
@@ -95,8 +92,18 @@ def test_every_pod_is_locked_down(objects: list[Object]):
 
 
 def test_every_variable_is_a_setting_and_its_value_is_one(objects: list[Object]):
-    given = {name: value for name, value in variables(objects).items() if name not in (*OUTSIDE, "EXTRA")}
+    given = {name: value for name, value in variables(objects).items() if name != "EXTRA"}
     assert set(given) <= set(broker_settings.VARIABLES)
+
+
+def test_the_service_can_read_what_the_chart_writes(objects: list[Object]):
+    decoded(json.dumps(executor_file(objects)).encode())
+
+
+def test_the_chart_knows_how_much_memory_a_pod_takes():
+    limits = RunLimits()
+    ours = memory_mib(limits) - (limits.memory_bytes + limits.workspace_bytes + limits.tmp_bytes) // MIB
+    assert f"$files {ours} " in (rendering.CHART / "templates/_notices.tpl").read_text()
 
 
 def test_a_roll_out_takes_no_replica_away_first(objects: list[Object]):
@@ -107,9 +114,8 @@ def test_a_roll_out_takes_no_replica_away_first(objects: list[Object]):
     else:  # nothing but a volume with one writer is a reason
         claim = the(objects, "PersistentVolumeClaim")["spec"]
         assert claim["accessModes"] == ["ReadWriteOnce"]
-    asleep = container(objects).get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-    grace = int(variables(objects)["BROKER_GRACE_SECONDS"])
-    assert spec["terminationGracePeriodSeconds"] > grace + asleep + 10
+    grace, leaving = (int(variables(objects)[f"BROKER_{name}_SECONDS"]) for name in ("GRACE", "LEAVE"))
+    assert spec["terminationGracePeriodSeconds"] > grace + leaving + 10
 
 
 def test_names_of_the_service_are_answered_where_hosts_are_listed():

@@ -30,7 +30,7 @@
 {{- $atOnce := mul (int64 $settings.maxInFlight) (int64 .Values.replicaCount) }}
 {{- $pods := add $atOnce (mul (int64 .Values.pool.size) (int64 .Values.replicaCount)) }}
 {{- $files := add (include "code-interpreter.mebibytes" $settings.workspaceSizeLimit | int64) (include "code-interpreter.mebibytes" $settings.tmpSizeLimit | int64) }}
-{{- $each := add (int64 .Values.codeInterpreter.memoryLimitMb) $files 200 }}
+{{- $each := add (int64 .Values.codeInterpreter.memoryLimitMb) $files 323 }}
 {{- if .Values.executorResourceQuota.enabled }}
   {{- $hard := .Values.executorResourceQuota.hard }}
   {{- if and $hard.pods (gt $pods (int64 $hard.pods)) }}

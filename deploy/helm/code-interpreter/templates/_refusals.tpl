@@ -91,7 +91,7 @@
 {{- fail (printf "codeInterpreter.host is %s: neither probes nor callers reach a loopback address. Use 0.0.0.0 or ::." .Values.codeInterpreter.host) }}
 {{- end }}
 {{- range .Values.extraEnvVars }}
-  {{- if has .name (list "EXECUTOR_BACKEND" "BROKER_EXECUTOR_FILE" "BROKER_POD_NAME" "BROKER_POD_IP" "BROKER_POD_NAMESPACE") }}
+  {{- if has .name (list "EXECUTOR_BACKEND" "BROKER_EXECUTOR_FILE" "BROKER_POD_NAME" "BROKER_POD_IP") }}
   {{- fail (printf "extraEnvVars sets %s, which ties the service to its pods and is the chart's own." .name) }}
   {{- end }}
 {{- end }}

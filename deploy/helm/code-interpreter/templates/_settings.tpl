@@ -124,6 +124,7 @@ BROKER_FILE_STORAGE_URL: {{ quote .Values.files.objectStore.url }}
 FILE_STORAGE_DIR: {{ printf "%s/files" (trimSuffix "/" .Values.files.directory) | quote }}
 {{- end }}
 BROKER_EXECUTOR_FILE: /etc/code-interpreter/executor.json
+BROKER_LEAVE_SECONDS: {{ .Values.shutdown.leaveSeconds | int64 | quote }}
 BROKER_GRACE_SECONDS: {{ include "code-interpreter.graceSeconds" . | quote }}
 BROKER_POOL_SIZE: {{ .Values.pool.size | int64 | quote }}
 BROKER_QUEUE: {{ .Values.pool.queue | int64 | quote }}
