@@ -189,7 +189,7 @@ NOTICES = {
     ),
     "a quota too small for memory": (
         ["executorResourceQuota={enabled: true, hard: {requests.memory: 4Gi}}", "executor.namespace.name=programs"],
-        "executorResourceQuota.hard.requests.memory is 4Gi, room for about 6 pods of 620 MiB; 20 may be needed.",
+        "executorResourceQuota.hard.requests.memory is 4Gi, room for about 5 pods of 743 MiB; 20 may be needed.",
     ),
 }
 
