@@ -13,8 +13,6 @@ import pytest
 
 from tests.chart.rendering import rendered, sets, the
 
-HOST = "code-interpreter.agents"
-
 
 class Answers(http.server.BaseHTTPRequestHandler):
     stdout = "1\n"
@@ -48,8 +46,10 @@ def test_it_knows_the_right_answer(server: http.server.HTTPServer):
     [container] = the(rendered(sets(f"service.port={server.server_port}")), "Pod")["spec"]["containers"]
     assert container["command"] == ["python3", "-I", "-c"]
     [program] = container["args"]
-    assert f"http://{HOST}:{server.server_port}/v1/execute" in program
-    done = subprocess.run([sys.executable, "-I", "-c", program.replace(HOST, "127.0.0.1")], timeout=30)
+    assert 'host = address if attempt % 2 else name + ".agents"' in program
+    by_address = program.replace("range(10)", "range(1, 10)")
+    environment = {"CODE_INTERPRETER_SERVICE_HOST": "127.0.0.1"}
+    done = subprocess.run([sys.executable, "-I", "-c", by_address], env=environment, timeout=30)
     assert (done.returncode == 0) is (server.RequestHandlerClass is Answers)
 
 

@@ -81,13 +81,13 @@ def test_the_anchor_is_where_the_pods_are(objects: list[Object]):
 
 def test_every_pod_is_locked_down(objects: list[Object]):
     for spec in (pod_spec(objects), the(objects, "Pod")["spec"]):
-        assert spec["enableServiceLinks"] is False
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         [only] = spec["containers"]
         assert only["securityContext"]["allowPrivilegeEscalation"] is False
         assert only["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         assert only["resources"]["limits"]
+    assert pod_spec(objects)["enableServiceLinks"] is False
     assert the(objects, "Pod")["spec"]["automountServiceAccountToken"] is False
 
 

@@ -1,0 +1,140 @@
+"""The chart, installed on a real cluster as an operator would, and a client of what it installs."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import secrets
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any, NamedTuple
+
+from tests.cluster.harness import Cluster, CommandFailed, eventually
+from tests.images.building import Images
+from tests.source_tree import ROOT
+
+CHART = ROOT / "deploy/helm/code-interpreter"
+README_REQUEST = {"code": "print(6 * 7)"}
+READY_SECONDS = 90.0
+
+
+class Answer(NamedTuple):
+    status: int
+    body: Any
+
+
+class Release:
+    """One release in a namespace of its own."""
+
+    def __init__(self, cluster: Cluster, images: Images, namespace: str) -> None:
+        self.cluster, self.namespace, self.name = cluster, namespace, "ci"
+        self._images = images
+
+    # --- as an operator ---
+
+    def values(self, *settings: str) -> list[str]:
+        """Those that name images, which lie in no registry; the rest is as the chart has it."""
+        service, executor = (name.rpartition(":") for name in self._images)
+        given = [
+            *(f"image.repository={service[0]}", f"image.tag={service[2]}"),
+            *(f"executor.image.repository={executor[0]}", f"executor.image.tag={executor[2]}", *settings),
+        ]
+        return [word for each in given for word in ("--set", each)]
+
+    def helm(self, verb: str, *arguments: str) -> str:
+        return self.cluster.helm(verb, self.name, *arguments, "-n", self.namespace)
+
+    def install(self, *settings: str) -> str:
+        wait = ["--wait", f"--timeout={READY_SECONDS:.0f}s"]
+        return self.helm("install", str(CHART), "--create-namespace", *self.values(*settings), *wait)
+
+    def upgrade(self, *settings: str) -> str:
+        return self.helm("upgrade", str(CHART), *self.values(*settings), "--wait", "--timeout=180s")
+
+    def pods(self, component: str) -> list[Any]:
+        selector = f"app.kubernetes.io/component={component}"
+        found: list[Any] = self.cluster.get("pods", "-n", self.namespace, "-l", selector)["items"]
+        return found
+
+    def remains(self) -> list[str]:
+        """What is left of it in its namespace, but for what every namespace has."""
+        kinds = "pods,leases,configmaps,services,deployments,roles,rolebindings,networkpolicies,serviceaccounts"
+        found = self.cluster.kubectl("get", kinds, "-n", self.namespace, "-o", "name").split()
+        return [name for name in found if not name.endswith(("/kube-root-ca.crt", "serviceaccount/default"))]
+
+    # --- as a client ---
+
+    @property
+    def address(self) -> str:
+        """Of the Service: this machine has a route to it."""
+        found: str = self.cluster.get("service", f"{self.name}-code-interpreter", "-n", self.namespace)["spec"][
+            "clusterIP"
+        ]
+        return found
+
+    def post(self, body: dict[str, Any] = README_REQUEST) -> Answer:
+        with closing(http.client.HTTPConnection(self.address, 8000, timeout=70)) as connection:
+            return asked(connection, body)
+
+
+def asked(connection: http.client.HTTPConnection, body: dict[str, Any]) -> Answer:
+    connection.request("POST", "/v1/execute", json.dumps(body), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    return Answer(response.status, json.loads(response.read()))
+
+
+class Load:
+    """Clients that ask all the time, each over a connection that it keeps for as long as it may."""
+
+    def __init__(self, address: str, clients: int = 2) -> None:
+        self.answers: Counter[str] = Counter()
+        self._address, self._stop = address, threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        with closing(http.client.HTTPConnection(self._address, 8000, timeout=70)) as connection:
+            while not self._stop.wait(0.1):
+                try:
+                    answer = asked(connection, README_REQUEST)
+                    self.answers[f"{answer.status} {answer.body.get('stdout', answer.body)!r}"] += 1
+                except (OSError, http.client.HTTPException) as error:
+                    connection.close()
+                    self.answers[repr(error)] += 1
+
+
+@contextmanager
+def installed(cluster: Cluster, images: Images, *settings: str) -> Iterator[Release]:
+    release = Release(cluster, images, f"test-{secrets.token_hex(4)}")
+    try:
+        release.install(*settings)
+        yield release
+    finally:
+        uninstall(release)
+        cluster.kubectl("delete", "namespace", release.namespace, "--ignore-not-found", "--wait=false")
+
+
+def uninstall(release: Release) -> None:
+    release.helm("uninstall", "--ignore-not-found", "--wait")
+    eventually(lambda: not release.pods("executor"), READY_SECONDS)
+
+
+def can_i(release: Release, words: Sequence[str]) -> bool:
+    """Whether the service's account may do that in its namespace."""
+    account = f"system:serviceaccount:{release.namespace}:{release.name}-code-interpreter"
+    try:
+        said = release.cluster.kubectl("auth", "can-i", *words, "--as", account, "-n", release.namespace)
+    except CommandFailed:
+        return False
+    return said.strip() == "yes"

@@ -1,0 +1,76 @@
+"""A release on a real cluster: it serves, it rolls without a lost request, and it goes without a trace."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cluster.harness import Cluster, CommandFailed, eventually
+from tests.images.building import Images
+from tests.kube.chart.release import Load, Release, can_i, installed, uninstall
+
+OK = "200 '42\\n'"
+
+
+def test_a_release_with_default_values_serves_the_readmes_request(release: Release):
+    answer = release.post()
+    assert (answer.status, answer.body["stdout"], answer.body["isolation"]) == (200, "42\n", "full")
+
+
+def test_its_own_test_passes(release: Release):
+    assert "Succeeded" in release.helm("test")
+
+
+def test_its_pods_are_held_by_a_network_policy_and_each_has_proved_it(release: Release):
+    [pod] = [each for each in release.pods("service") if not each["metadata"].get("deletionTimestamp")]
+    health = release.cluster.kubectl(
+        *("exec", "-n", release.namespace, pod["metadata"]["name"], "--", "python3", "-c"),
+        "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8000/health').read().decode())",
+    )
+    assert '"network_isolation":"egress_proved"' in health
+
+
+ALLOWED = [
+    *(f"{verb} pods" for verb in ("get", "list", "watch", "create", "delete", "patch")),
+    *(f"{verb} pods --subresource=exec" for verb in ("get", "create")),
+    *(f"{verb} leases.coordination.k8s.io" for verb in ("get", "list", "watch", "create", "update", "patch", "delete")),
+    *("create events", "patch events", "get configmap/ci-code-interpreter-anchor"),
+]
+DENIED = [
+    *("update pods", "deletecollection pods", "get pods --subresource=log"),
+    *("create pods --subresource=attach", "create pods --subresource=portforward", "create nodes --subresource=proxy"),
+    *("get secrets", "list secrets", "create serviceaccounts", "list configmaps", "update configmaps", "get nodes"),
+    *("create deployments.apps", "create networkpolicies.networking.k8s.io", "create roles.rbac.authorization.k8s.io"),
+    *("list namespaces", "impersonate users", "create serviceaccounts --subresource=token"),
+]
+
+
+def test_its_account_may_do_what_it_needs_and_nothing_else(release: Release):
+    assert [each for each in ALLOWED if not can_i(release, each.split())] == []
+    assert [each for each in DENIED if can_i(release, each.split())] == []
+
+
+def test_a_roll_out_under_load_loses_no_request_and_keeps_the_pods_warm(release: Release):
+    before = {pod["metadata"]["uid"] for pod in release.pods("executor")}
+    with Load(release.address) as load:
+        eventually(lambda: load.answers[OK] > 5, 60)
+        release.upgrade("podAnnotations.rolled=yes")
+        eventually(lambda: len(release.pods("service")) == 1, 120)
+        release.helm("rollback")
+        eventually(lambda: load.answers[OK] > 50, 60)
+    assert set(load.answers) == {OK}
+    assert before
+
+
+def test_a_release_that_is_uninstalled_leaves_nothing(cluster: Cluster, images: Images, enforcer: None):
+    with installed(cluster, images, "pool.size=2") as release:
+        assert release.post().status == 200
+        uninstall(release)
+        eventually(lambda: not release.remains(), 60)
+
+
+def test_what_is_unsafe_is_not_installed(cluster: Cluster, images: Images):
+    release = Release(cluster, images, "default")
+    with pytest.raises(CommandFailed, match="reuseScope"):
+        release.helm(
+            "install", *release.values("pool.maxRunsPerSandbox=20"), "deploy/helm/code-interpreter", "--dry-run"
+        )
