@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 from broker.setting_values import SettingsError
@@ -46,9 +47,11 @@ def _known_listeners(settings: Settings) -> tuple[Target, ...]:
 
 def _on_this_machine(settings: Settings, preload: tuple[str, ...]) -> Backend:
     try:
-        _refuse_readable_store(settings)
+        environment = find_environment(str(settings.programs_path))
+        if settings.file_storage_url is None:
+            _refuse_readable_store(settings, environment.trees)
         return local_backend(
-            programs=settings.programs_path,
+            environment=environment,
             preload=preload,
             limits=settings.limits,
             reuses=settings.max_runs_per_sandbox > 1,
@@ -58,11 +61,11 @@ def _on_this_machine(settings: Settings, preload: tuple[str, ...]) -> Backend:
         raise SettingsError(str(error)) from None
 
 
-def _refuse_readable_store(settings: Settings) -> None:
+def _refuse_readable_store(settings: Settings, trees: Sequence[str]) -> None:
     # SECURITY: what programs see of the machine, they can read; as an ordinary user whatever its mode is.
     stored = Path(settings.file_storage_dir).resolve()
-    for tree in ("/usr", *find_environment(str(settings.programs_path)).trees):
-        if settings.file_storage_url is None and stored.is_relative_to(tree):
+    for tree in ("/usr", *trees):
+        if stored.is_relative_to(tree):
             raise SettingsError(
                 f"FILE_STORAGE_DIR={settings.file_storage_dir} lies in {tree}, which programs can read. Name a folder"
                 " outside of it."

@@ -50,6 +50,10 @@ class Sandbox(Protocol):
     def channel(self) -> Channel: ...
 
     @property
+    def was_out_of_memory(self) -> bool:
+        """It ended because the kernel found no memory for it: a program may take its whole sandbox along."""
+
+    @property
     def runs(self) -> int:
         """Programs that it has run before it was ours: the canary of a former owner, if it had one."""
 

@@ -79,7 +79,7 @@ class Keeper:
         if self._sandbox is None or self._conversation is None:
             raise AssertionError("granted before it was started")
         self._was_leased = True
-        self.lease = Lease(self._conversation, sandbox=self._sandbox.name, isolation=self._books.backend.isolation())
+        self.lease = Lease(self._conversation, self._sandbox, isolation=self._books.backend.isolation())
         return self.lease
 
     def recycle(self) -> None:

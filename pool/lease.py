@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import anyio
 
-from pool.backend import Isolation
+from pool.backend import Isolation, Sandbox
 from pool.conversation import Conversation
 from pool.errors import InputsRefused, LocalProtocolError, RemoteProtocolError, SandboxLost
 from pool.program import Outcome, Program, Reason, Sink, StagedFile
@@ -20,9 +20,8 @@ larger delays the answer where a stream stays open although nothing is behind it
 class Lease:
     """The right to run one program in one sandbox. Had from `SandboxPool.lease`, never made by a caller."""
 
-    def __init__(self, conversation: Conversation, *, sandbox: str, isolation: Isolation) -> None:
-        self.sandbox = sandbox
-        """The sandbox's name."""
+    def __init__(self, conversation: Conversation, sandbox: Sandbox, *, isolation: Isolation) -> None:
+        self.sandbox = sandbox.name
         self.isolation = isolation
         self.warm = False
         """A sandbox was READY when it was asked for."""
@@ -32,6 +31,7 @@ class Lease:
         """From being granted to having it in hand."""
         self.outcome: Outcome | None = None
         self._conversation = conversation
+        self._was_out_of_memory = lambda: sandbox.was_out_of_memory
         self._doubt: Retirement | None = Retirement.UNUSED
         self._is_lost = False
         self._dead: Exception | None = None
@@ -48,11 +48,21 @@ class Lease:
             raise self._dead
         self._dead = LocalProtocolError("one run a lease: this one has been used")
         self._doubt = Retirement.CANCELLED
-        with self._scope:
-            self.outcome = await self._run(program, files, sink, deadline)
+        began = anyio.current_time()
+        try:
+            self.outcome = await self._outcome(program, files, sink, deadline)
+        except SandboxLost:
+            self._doubt = Retirement.LOST
+            if not self._was_out_of_memory():
+                raise
+            self.outcome = _died_of_memory(anyio.current_time() - began)
+        else:
             self._doubt = None
-            return self.outcome
-        self._doubt = Retirement.LOST
+        return self.outcome
+
+    async def _outcome(self, program: Program, files: Sequence[StagedFile], sink: Sink, deadline: float) -> Outcome:
+        with self._scope:
+            return await self._run(program, files, sink, deadline)
         raise SandboxLost(f"sandbox {self.sandbox} is gone, and its outcome did not come")
 
     async def _run(self, program: Program, files: Sequence[StagedFile], sink: Sink, deadline: float) -> Outcome:
@@ -63,9 +73,6 @@ class Lease:
             raise
         except RemoteProtocolError:
             self._doubt = Retirement.MISBEHAVED
-            raise
-        except SandboxLost:
-            self._doubt = Retirement.LOST
             raise
 
     @property
@@ -104,3 +111,21 @@ class Lease:
     def release(self) -> None:
         """The lease has ended."""
         self._dead = LocalProtocolError(f"the lease of sandbox {self.sandbox} has been released")
+
+
+def _died_of_memory(seconds: float) -> Outcome:
+    """Of a program that took its whole sandbox along: nobody is left who could say more."""
+    return Outcome(
+        exit_code=137,
+        reason=Reason.OOM,
+        signal="SIGKILL",
+        duration_ms=round(seconds * 1000),
+        limits_hit=("memory",),
+        stdout_truncated=False,
+        stderr_truncated=False,
+        files_skipped=(),
+        files_skipped_count=0,
+        stage_ms=0.0,
+        run_ms=seconds * 1000,
+        collect_ms=0.0,
+    )

@@ -56,9 +56,9 @@ class Api:
         content: str = "application/json",
     ) -> bytes:
         """The answer's body. Raises `ClusterError`, for want of an answer too."""
-        headers = {**await self._headers(), "Content-Type": content}
         try:
             with anyio.fail_after(CALL_SECONDS):
+                headers = {**await self._headers(), "Content-Type": content}
                 async with self._session(self._calls).request(
                     method,
                     self.host + path,
@@ -126,7 +126,10 @@ class Api:
 
     async def _headers(self) -> dict[str, str]:
         # Each time: a token is renewed while we run.
-        token = await self._configuration.get_api_key_with_prefix("BearerToken")
+        try:
+            token = await self._configuration.get_api_key_with_prefix("BearerToken")
+        except config.ConfigException as error:
+            raise ClusterError(0, "", f"no credentials for the API server: {error}") from error
         return {"Authorization": token} if token else {}
 
 

@@ -61,13 +61,13 @@ class ExecChannel:
 
     async def pump(self) -> None:
         """Read until the stream ends."""
+        why = "it was closed"
         try:
             why = await self._read()
-        except RemoteProtocolError as error:
-            why = str(error)
+        except (RemoteProtocolError, aiohttp.ClientError, OSError) as error:
+            why = f"its stream broke: {error}"
         finally:
-            await self.close("it was closed")
-        self._finish(why)
+            await self.close(why)
 
     async def _read(self) -> str:
         """Returns how it ended."""

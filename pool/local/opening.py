@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from pool.local import cgroups, probe
 from pool.local.backend import LocalBackend, LocalPlan
-from pool.local.environment import find
+from pool.local.environment import ProgramEnvironment
 from pool.local.protections import Protection, level
 from pool.settings import RunLimits
 
@@ -31,7 +30,7 @@ class IsolationMissing(Exception):
 
 def local_backend(
     *,
-    programs: Path,
+    environment: ProgramEnvironment,
     preload: tuple[str, ...],
     limits: RunLimits,
     reuses: bool = False,
@@ -39,13 +38,13 @@ def local_backend(
 ) -> LocalBackend:
     """The backend for this machine; starts nothing yet. `reuses`: programs may follow each other in a sandbox.
 
-    Raises `EnvironmentUnusable` or `IsolationMissing`.
+    Raises `IsolationMissing`.
     """
     protections = probe.probe()
     if reason := refusal(protections, accepted=allow_no_isolation):
         raise IsolationMissing(reason)
     plan = LocalPlan(
-        environment=find(str(programs)),
+        environment=environment,
         preload=preload if preload != USUAL_PRELOAD else (),
         preload_if_there=preload if preload == USUAL_PRELOAD else (),
         limits=limits,

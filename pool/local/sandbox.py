@@ -111,6 +111,7 @@ class LocalSandbox:
 
     reconnect: Reconnect | None = None
     runs = 0
+    was_out_of_memory = False
 
     def __init__(
         self,

@@ -45,7 +45,7 @@ short one took 5 ms (p99 32) so, and 11 (88) otherwise. Shorter takes weight fro
 who compute keep up the others for longer."""
 
 _LONG_RUN_WEIGHTS = {"cpu_shares": b"102", "cpu_weight": b"10"}
-_FRESH_WEIGHTS = {"cpu_shares": b"1024", "cpu_weight": b"100"}
+FRESH_WEIGHTS = {"cpu_shares": b"1024", "cpu_weight": b"100"}
 """As the kernel sets them."""
 
 
@@ -68,7 +68,7 @@ class Gauges:
 
     def end(self) -> None:
         """Its program is over: the next one has just begun."""
-        self._weigh(_FRESH_WEIGHTS)
+        self._weigh(FRESH_WEIGHTS)
 
     def has_too_many_files(self, limit: int) -> bool:
         """Of a mount that cannot limit them by itself; where it can, never."""

@@ -19,6 +19,7 @@ Start = Callable[[], FakeSupervisor]
 class FakeSandbox:
     reconnect: Reconnect | None = None
     runs = 0
+    was_out_of_memory = False
 
     def __init__(
         self, name: str, supervisor: FakeSupervisor, backend: FakeBackend, on_lost: Callable[[], None]

@@ -125,7 +125,9 @@ async def test_a_usual_one_that_is_broken_stops_the_start(environment: ProgramEn
 def test_only_what_nobody_asked_for_may_be_absent(
     preload: tuple[str, ...], needed: tuple[str, ...], if_there: tuple[str, ...]
 ):
-    backend = local_backend(programs=Path(PROGRAMS), preload=preload, limits=RunLimits(), allow_no_isolation=True)
+    backend = local_backend(
+        environment=find_environment(PROGRAMS), preload=preload, limits=RunLimits(), allow_no_isolation=True
+    )
     assert (backend._plan.preload, backend._plan.preload_if_there) == (needed, if_there)
 
 

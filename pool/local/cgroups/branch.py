@@ -6,7 +6,7 @@ import os
 
 from pool.local.cgroups import files
 from pool.local.cgroups.delegation import enable
-from pool.local.cgroups.limits import LINES, QUOTA_FILES, STARTING, STARTING_WEIGHTS
+from pool.local.cgroups.limits import LINES, QUOTA_FILES, STARTING
 from pool.local.cgroups.tree import Hierarchy
 from pool.settings import RunLimits
 
@@ -48,15 +48,18 @@ class Branch:
         self._left_out = {file for file in QUOTA_FILES.values() if file not in present}
 
     def _make_starting(self) -> None:
-        if "cpu" in self.controllers:
-            file, weight = STARTING_WEIGHTS[self.version]
+        for file, weight in self._starting:
             files.make(f"{self.path}/{STARTING}")
             files.write(f"{self.path}/{STARTING}/{file}", weight)
 
     @property
+    def _starting(self) -> list[tuple[str, int]]:
+        return [line for lines in self._lines for line in lines.starting]
+
+    @property
     def starting_doors(self) -> list[str]:
         """For a template, before it has threads."""
-        return [f"{self.path}/{STARTING}/{self.door}"] if "cpu" in self.controllers else []
+        return [f"{self.path}/{STARTING}/{self.door}"] if self._starting else []
 
     @property
     def door(self) -> str:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 from pool.local.cgroups.folders import Folders
-from pool.local.cgroups.limits import FRESH_WEIGHTS
+from sandbox_runtime.gauges import FRESH_WEIGHTS
 
 
 class Group:

@@ -27,16 +27,8 @@ a request took 11 ms (p99 35) with 64, 14 to 20 (47 to 107) with 256 and 1024. W
 more, when anything else on the machine is busy."""
 
 
-FRESH_WEIGHTS = {"cpu_shares": b"1024", "cpu_weight": b"100"}
-"""Of one sandbox among the others, as the kernel sets it; the supervisor lowers it once a program runs for long."""
-
-
 STARTING = "starting"
 """The folder, beside those of the sandboxes, in which a template and the sandboxes that it starts have their CPU."""
-STARTING_WEIGHTS = {1: ("cpu.shares", 512), 2: ("cpu.weight", 50)}
-"""Half of a program's that has just begun, and five times that of a long one. In the service's own place they had 16
-times as much as any program: p99 of a group-by at 10/s was 69 to 99 ms, and is 41 to 63 so. With less, a pool beside
-programs that compute is filled too slowly."""
 
 
 class Lines(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +39,11 @@ class Lines(msgspec.Struct, frozen=True, kw_only=True):
     needed: Callable[[RunLimits], tuple[tuple[str, object], ...]]
     optional: Callable[[RunLimits], tuple[tuple[str, object], ...]]
     """Where this kernel has the file."""
+    starting: tuple[tuple[str, int], ...] = ()
+    """Written once, into the folder of what starts sandboxes. Half the weight of a program that has just begun, and
+    five times that of a long one: in the service's own place they had 16 times as much as any program, and p99 of a
+    group-by at 10/s was 69 to 99 ms; so it is 34 to 63. With less, a pool beside programs that compute is filled too
+    slowly."""
     gauges: tuple[tuple[str, str], ...]
     """What the supervisor reads, or writes if it is a weight (`sandbox_runtime/gauges.py`), and in which file."""
 
@@ -92,12 +89,14 @@ LINES = {
         parent=(("cpu.shares", V1_SHARES),),
         needed=_nothing,
         optional=lambda limits: (("cpu.cfs_quota_us", quota_us(limits)),),
+        starting=(("cpu.shares", 512),),
         gauges=(("cpu_shares", "cpu.shares"),),
     ),
     (2, "cpu"): Lines(
         parent=(("cpu.weight", V2_WEIGHT),),
         needed=_nothing,
         optional=lambda limits: (("cpu.max", f"{quota_us(limits)} {CPU_PERIOD_US}"),),
+        starting=(("cpu.weight", 50),),
         gauges=(("cpu_weight", "cpu.weight"),),
     ),
 }
