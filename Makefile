@@ -17,10 +17,10 @@ SERVER := .venv/.server-installed
 DEV := .venv/.dev-installed
 PROGRAMS := .programs/.installed
 
-.PHONY: help run test bench lint types format lock environments images chart clean
+.PHONY: help run test bench bench-cluster lint types format lock environments images chart clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1	\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1	\2/p' Makefile | expand -t 18
 
 run: $(SERVER) $(PROGRAMS) ## set everything up and serve http://127.0.0.1:8000
 	@exec .venv/bin/code-interpreter serve
@@ -31,6 +31,9 @@ test: environments ## run every test; as root the sandbox and HTTP parts again a
 
 bench: environments ## measure the service on this machine: JSON and a table
 	.venv/bin/python -m benchmarks $(BENCH_ARGS)
+
+bench-cluster: environments ## measure it on the test cluster (root, Debian, Go): JSON and a table
+	.venv/bin/python -m benchmarks.cluster $(BENCH_ARGS)
 
 lint: $(DEV) ## check style and formatting
 	.venv/bin/ruff check .

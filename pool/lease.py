@@ -31,7 +31,7 @@ class Lease:
         """From being granted to having it in hand."""
         self.outcome: Outcome | None = None
         self._conversation = conversation
-        self._was_out_of_memory = lambda: sandbox.was_out_of_memory
+        self._held = sandbox
         self._doubt: Retirement | None = Retirement.UNUSED
         self._is_lost = False
         self._dead: Exception | None = None
@@ -53,7 +53,7 @@ class Lease:
             self.outcome = await self._outcome(program, files, sink, deadline)
         except SandboxLost:
             self._doubt = Retirement.LOST
-            if not self._was_out_of_memory():
+            if not self._held.was_out_of_memory:
                 raise
             self.outcome = _died_of_memory(anyio.current_time() - began)
         else:

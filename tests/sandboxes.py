@@ -70,6 +70,10 @@ class Sandboxes:
     def __init__(self, pool: SandboxPool, portal: BlockingPortal) -> None:
         self.pool, self.portal = pool, portal
 
+    @property
+    def are_pods(self) -> bool:
+        return self.pool.backend.name == "kubernetes"
+
     def run(
         self,
         code: str,

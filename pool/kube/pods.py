@@ -82,8 +82,12 @@ class Pod(msgspec.Struct, frozen=True):
         return any(end is not None and end.reason == "OOMKilled" for end in ends)
 
     @property
+    def has_ended(self) -> bool:
+        """Nothing of it runs any more."""
+        return self.status.phase in ("Succeeded", "Failed")
+
+    @property
     def is_ending(self) -> bool:
         """It was deleted, evicted or has ended: no program may start in it any more."""
         disrupted = any(each.type == "DisruptionTarget" and each.status == "True" for each in self.status.conditions)
-        over = self.status.phase in ("Succeeded", "Failed")
-        return self.metadata.deletion_timestamp is not None or disrupted or over
+        return self.metadata.deletion_timestamp is not None or disrupted or self.has_ended

@@ -69,8 +69,11 @@ class KubeSandbox:
             self.was_out_of_memory = pod.was_out_of_memory
         else:
             self.gone.set()
-        if pod is None or pod.is_ending:
+        if pod is None or pod.has_ended:
             self._lose()
+        elif pod.is_ending:
+            # PID 1 waits for the program that runs. Nothing new may begin: who is idle is told that it has no channel.
+            self._on_cut()
 
     def _lose(self) -> None:
         on_lost, self._on_lost = self._on_lost, None
@@ -84,8 +87,8 @@ class KubeSandbox:
         await self._another_channel()
 
     async def _another_channel(self) -> ExecChannel:
-        if self.gone.is_set() or self._pod.status.phase in ("Succeeded", "Failed"):
-            raise SandboxLost("its pod is gone")
+        if self.gone.is_set() or self._pod.is_ending:
+            raise SandboxLost("its pod is gone, or about to go")
         await self._drop_channel("another one is opened")
         house = self._house
         try:
@@ -119,8 +122,7 @@ class KubeSandbox:
     async def destroy(self) -> None:
         self._on_lost = None
         await self._drop_channel("the sandbox was ended")
-        if not self.gone.is_set():
-            await delete(self._house.api, self._house.path(self.name), self._pod.metadata)
+        if not self.gone.is_set() and await delete(self._house.api, self._house.path(self.name), self._pod.metadata):
             await self.gone.wait()
         self._house.forget(self.uid)
 
@@ -136,8 +138,8 @@ class KubeSandbox:
         return True
 
 
-async def delete(api: Api, path: str, metadata: Metadata, *, exactly: bool = False) -> None:
-    """This very pod, not another of its name; `exactly`: and only as we know it. One that is gone is no error."""
+async def delete(api: Api, path: str, metadata: Metadata, *, exactly: bool = False) -> bool:
+    """This very pod, not another of its name; `exactly`: and only as we know it. False: there is no such pod."""
     conditions = {"uid": metadata.uid}
     if exactly:
         conditions["resourceVersion"] = metadata.resource_version
@@ -147,6 +149,8 @@ async def delete(api: Api, path: str, metadata: Metadata, *, exactly: bool = Fal
     except ClusterError as error:
         if error.status not in (404, 409):
             raise
+        return False
+    return True
 
 
 async def patch(api: Api, path: str, metadata: Metadata, change: dict[str, dict[str, str]]) -> bytes:

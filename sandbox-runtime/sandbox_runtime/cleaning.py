@@ -5,26 +5,19 @@
 
 SECURITY: whatever is not compared here is what a program can leave for the next one. `tests/hostile/test_recycling.py`
 seeds one leak of each kind; `tests/integration/test_residue.py` looks for others over many runs.
+
+Not compared, for nobody inside can set them back: what the kernel only counts up (the next pid and inode, the zygote's
+CPU time and page faults), and the time of the last cleaning, which shows in the places' ctime.
 """
 
 from __future__ import annotations
 
-import os
-import resource
 import time
 
-from sandbox_runtime import gauges, places
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Callable
+from sandbox_runtime import facts, places
 
 WIPE_SECONDS = 5.0
 """20 000 files take 0.3 s. A sandbox that takes longer is not worth it: a new one is quicker."""
-
-_IPC = ("/proc/sysvipc/shm", "/proc/sysvipc/sem", "/proc/sysvipc/msg")
-_MESSAGE_QUEUES = "/dev/mqueue"
-_LIMITS = [name for name in dir(resource) if name.startswith("RLIMIT_")]
 
 
 class Baseline:
@@ -33,70 +26,54 @@ class Baseline:
     def __init__(self, font_lists: str) -> None:
         self._font_lists = font_lists
         self._places = {place: places.State(place) for place in places.WRITABLE}
-        self._facts = _facts()
+        self._reader = facts.Facts(places.WRITABLE)
+        self._facts = self._reader.now()
+        self._turn_back()  # the first program finds what the next ones find
 
     def restore(self) -> tuple[list[str], dict[str, int]]:
         """Findings, in words that a program could not choose, and the evidence in numbers. No guest lives."""
-        until = time.monotonic() + WIPE_SECONDS
+        findings, wiped = self._wipe(time.monotonic() + WIPE_SECONDS)
+        if not findings:  # else there may be no end to what would be compared, and one is enough
+            findings = self._put_back() or self._compare()
+        compared = len(self._facts) + len(places.COMPARED) * len(self._places)
+        return findings, {"wiped": wiped, "places": len(self._places), "facts": compared}
+
+    def _wipe(self, until: float) -> tuple[list[str], int]:
         findings: list[str] = []
         wiped = 0
-        for place in places.WRITABLE:
+        for place in self._places:
             try:
-                wiped += self._wipe(place, until)
+                wiped += places.wipe(place, until)
             except OSError as error:
                 findings.append(f"{place} could not be wiped: {error.strerror or 'there was no end to it'}")
+        return findings, wiped
+
+    def _put_back(self) -> list[str]:
         try:
+            for place, before in self._places.items():
+                places.restore(place, before)
+            # SECURITY: after the above: what is made in a folder inherits its access list and its flags.
             places.lay_out_tmp(self._font_lists)
+            self._turn_back()
         except OSError as error:
-            findings.append(f"matplotlib's folder could not be laid out: {error.strerror}")
-        self._restore_times()
-        findings += self._differences()
-        return findings, {"wiped": wiped, "places": len(places.WRITABLE), "facts": len(self._facts)}
+            return [f"the places could not be laid out: {error.strerror}"]
+        return []
 
-    def _wipe(self, place: str, until: float) -> int:
-        if os.stat(place).st_uid == os.getuid():
-            os.chmod(place, 0o700)  # a program may have closed it even to us
-        return places.wipe(place, until)
+    def _compare(self) -> list[str]:
+        try:
+            findings = self._differences()
+            self._turn_back()
+        except OSError as error:
+            return [f"the places could not be compared: {error.strerror}"]
+        return findings
 
-    def _restore_times(self) -> None:
+    def _turn_back(self) -> None:
         for place, before in self._places.items():
-            places.restore(place, before)
+            places.turn_back(place, before)
 
     def _differences(self) -> list[str]:
-        now = _facts()
-        found = [f"{name} is not as it was" for name, value in self._facts.items() if now.get(name) != value]
+        now = self._reader.now()
+        found = [f"{name} is not as it was" for name, value in self._facts.items() if now[name] != value]
         for place, before in self._places.items():
             found += [f"{name} of {place} is not as it was" for name in places.State(place).differences(before)]
         return found
-
-
-def _facts() -> dict[str, object]:
-    """All that two programs of a sandbox share beside its files."""
-    facts: dict[str, object] = {"the list of processes": gauges.guests(), "the mounts": _read("/proc/self/mountinfo")}
-    facts.update({path: _read(path) for path in _IPC})
-    facts["the message queues"] = sorted(os.listdir(_MESSAGE_QUEUES)) if os.path.isdir(_MESSAGE_QUEUES) else []
-    for name, who in (("the zygote", 1), ("the supervisor", os.getpid())):
-        facts[f"the limits of {name}"] = _limits(who)
-        facts[f"the niceness of {name}"] = _or_none(lambda who=who: os.getpriority(os.PRIO_PROCESS, who))  # type: ignore[misc]  # it is called before the loop goes on
-        facts[f"the affinity of {name}"] = _or_none(lambda who=who: sorted(os.sched_getaffinity(who)))  # type: ignore[misc]
-        facts[f"the scheduling of {name}"] = _or_none(lambda who=who: os.sched_getscheduler(who))  # type: ignore[misc]
-    return facts
-
-
-def _limits(who: int) -> object:
-    return _or_none(lambda: [resource.prlimit(who, getattr(resource, name)) for name in _LIMITS])
-
-
-def _or_none(read: Callable[[], object]) -> object:
-    try:
-        return read()
-    except OSError:  # not for us to know, then nor for a program to change
-        return None
-
-
-def _read(path: str) -> bytes | None:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return None

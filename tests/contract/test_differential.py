@@ -15,7 +15,8 @@ import pytest
 
 from sandbox_runtime.child import COLD
 from tests.contract import odd_sources, samples
-from tests.sandboxes import SCIENCE, Result, Sandboxes, plan, sandboxes
+from tests.places import Place
+from tests.sandboxes import SCIENCE, Result, Sandboxes
 
 ALL = [*samples.read_all(), *odd_sources.all_odd()]
 FEWEST = 300
@@ -49,14 +50,14 @@ PERMITTED = [
 
 
 @pytest.fixture(scope="module")
-def warm() -> Iterator[Sandboxes]:
-    with sandboxes(plan(preload=SCIENCE)) as boxes:
+def warm(place: Place) -> Iterator[Sandboxes]:
+    with place.sandboxes(preload=SCIENCE) as boxes:
         yield boxes
 
 
 @pytest.fixture(scope="module")
-def cold() -> Iterator[Sandboxes]:
-    with sandboxes(plan(left_out=[COLD])) as boxes:
+def cold(place: Place) -> Iterator[Sandboxes]:
+    with place.sandboxes(left_out=[COLD]) as boxes:
         yield boxes
 
 

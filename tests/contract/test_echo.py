@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.sandboxes import PROGRAMS, Sandboxes, plan, sandboxes
+from tests.places import Place
+from tests.sandboxes import PROGRAMS, Sandboxes
 
 AS_IN_THE_REPL = {
     "a number": "x = 41\nx + 1\n",
@@ -45,8 +46,8 @@ AS_IN_THE_REPL = {
 
 
 @pytest.fixture(scope="module")
-def boxes() -> Iterator[Sandboxes]:
-    with sandboxes(plan()) as boxes:
+def boxes(place: Place) -> Iterator[Sandboxes]:
+    with place.sandboxes() as boxes:
         yield boxes
 
 

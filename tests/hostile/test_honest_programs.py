@@ -7,15 +7,16 @@ from collections.abc import Iterator
 import pytest
 
 from pool import RunLimits
-from tests.hostile.aftermath import Estate, opened
 from tests.hostile.attack import answer_of, run
+from tests.hostile.estates import AnyEstate, estate_of
+from tests.places import Place
 from tests.sandboxes import SCIENCE, Sandboxes
 
 
 @pytest.fixture(scope="module")
-def estate(limits: RunLimits) -> Iterator[Estate]:
+def estate(place: Place, limits: RunLimits) -> Iterator[AnyEstate]:
     """With the libraries loaded before the fork, as the service has them."""
-    with opened(limits=limits, preload=SCIENCE) as estate:
+    with estate_of(place, limits=limits, preload=SCIENCE) as estate:
         yield estate
 
 

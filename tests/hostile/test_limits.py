@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 
 from pool import RunLimits
@@ -56,7 +58,6 @@ MEETS = {
         "for name in ('big', 'bigger', 'too big', 'more'): open(name, 'wb', 0).write(bytes(2 << 20))",
         "Errno 28",
     ),
-    "inodes": ("for number in range(1000): os.mkdir(str(number))", "Errno 28"),
     "open_files": ("kept = [open('/dev/null') for _ in range(100)]", "Errno 24"),
     "file_size": ("open('big', 'wb').write(bytes(3 << 20))", "Errno 27"),
 }
@@ -73,16 +74,38 @@ def test_a_limit_that_the_program_meets_as_an_error_is_named(boxes: Sandboxes, l
     assert result.files["made"] == b"so far"
 
 
-@pytest.mark.parametrize(("place", "size"), [("/tmp", 2 * MIB), ("/dev/shm", MIB)])
-@pytest.mark.parametrize("limit", ["disk", "inodes"])
-def test_other_places_to_write_are_bounded_too(boxes: Sandboxes, place: str, size: int, limit: str):
-    fill = {
-        "disk": f"for name in ('big', 'more'): open(f'{{sys.argv[1]}}/{{name}}', 'wb', 0).write(bytes({size}))",
-        "inodes": "for number in range(1000): open(f'{sys.argv[1]}/{number}', 'w')",
-    }
-    result = run(boxes, SO_FAR + fill[limit], place)
+@pytest.mark.parametrize(("folder", "size"), [("/tmp", 2 * MIB), ("/dev/shm", MIB)])
+def test_other_places_to_write_are_bounded_too(boxes: Sandboxes, folder: str, size: int):
+    fill = f"for name in ('big', 'more'): open(f'{{sys.argv[1]}}/{{name}}', 'wb', 0).write(bytes({size}))"
+    result = run(boxes, SO_FAR + fill, folder)
     assert "Errno 28" in result.stderr
-    assert result.outcome.limits_hit == (limit,)
+    assert result.outcome.limits_hit == ("disk",)
+
+
+FOLDERS = ["/workspace", "/tmp", "/dev/shm"]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_too_many_files_are_an_error_where_the_mount_can_count(boxes: Sandboxes, folder: str):
+    fill = "for number in range(1000): os.mkdir(f'{sys.argv[1]}/{number}')"
+    result = run(boxes, SO_FAR + fill, folder)
+    assert (result.exit_code, result.outcome.reason, result.outcome.limits_hit) == (1, "exited", ("inodes",))
+    assert "Errno 28" in result.stderr
+    assert result.stdout == "so far\n"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("make", ["os.mkdir(name)", "os.symlink('x', name)", "os.close(os.open(name, os.O_CREAT))"])
+def test_too_many_files_end_the_run_where_no_mount_counts(boxes: Sandboxes, folder: str, make: str):
+    source = f"""
+        import itertools
+        for number in itertools.count():
+            name = f"{{sys.argv[1]}}/{{number}}"
+            {make}
+    """
+    result = run(boxes, f"os.write(1, b'so far\\n')\n{textwrap.dedent(source)}", folder)
+    assert (result.exit_code, result.outcome.reason, result.outcome.limits_hit) == (137, "oom", ("inodes",))
+    assert result.stdout == "so far\n"
 
 
 def test_a_full_disk_that_the_program_takes_in_its_stride_is_named_all_the_same(boxes: Sandboxes):
