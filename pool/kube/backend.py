@@ -25,7 +25,7 @@ from pool.kube.owners import Owners, new_owner, owner_of
 from pool.kube.pods import Pod
 from pool.kube.reflector import Reflector
 from pool.kube.sandbox import KubeSandbox, delete, patch
-from pool.kube.troubles import UNSCHEDULABLE, ClusterError, start_refused, why_not_coming
+from pool.kube.troubles import UNSCHEDULABLE, ClusterError, not_seen, start_refused, why_not_coming
 from sandbox_runtime import wire
 
 REQUIRED = (
@@ -36,6 +36,10 @@ REQUIRED = (
 
 DELETE_SECONDS = 5.0
 """For telling the API server that a start came to nothing. Longer keeps a pool from closing."""
+
+SYNC_SECONDS = 5.0
+"""For the pods that there are to be listed. Less gives up where there are thousands; more makes it later that an
+operator is told that they cannot be."""
 
 SURPLUS_SECONDS = 10.0
 """A replica that has made no pod for so long wants none of those that are free."""
@@ -138,7 +142,7 @@ class KubeBackend:
 
     async def create(self, slot: str, *, on_lost: Callable[[], None], on_cut: Callable[[], None]) -> Sandbox:
         self._made_at = anyio.current_time()
-        await self._reflector.synced.wait()
+        await self._synced()
         pod = await self._taken() or await self._posted()
         sandbox = KubeSandbox(slot, pod, self, on_lost, on_cut)
         self._sandboxes[pod.metadata.uid] = sandbox
@@ -151,6 +155,15 @@ class KubeBackend:
                 raise SandboxStartFailed(str(error), reason="exec") from error
             raise
         return sandbox
+
+    async def _synced(self) -> None:
+        """Wait until all pods were seen once: before that a free one would be overlooked."""
+        with anyio.move_on_after(SYNC_SECONDS):
+            await self._reflector.synced.wait()
+            return
+        if trouble := self._reflector.trouble:
+            raise not_seen(trouble)
+        raise SandboxStartFailed("the API server has not told in time which pods there are", reason="api_unavailable")
 
     async def _taken(self) -> Pod | None:
         """A pod that another replica has handed over, if there is one such as we would make."""
@@ -191,6 +204,8 @@ class KubeBackend:
                     raise trouble
             await self._news_of(uid, deadline)
         text = f"the pod was not ready after {self._config.ready_timeout_seconds:.0f} s"
+        if trouble is None and self._reflector.trouble is not None:
+            trouble = not_seen(self._reflector.trouble)
         raise trouble or SandboxStartFailed(text, reason="timeout")
 
     async def _news_of(self, uid: str, deadline: float) -> None:

@@ -33,6 +33,8 @@ class Reflector:
         """There is a watch, as far as we know."""
         self.synced = anyio.Event()
         """It has seen all pods once."""
+        self.trouble: ClusterError | None = None
+        """Why it sees nothing at present, if the API server has said so."""
         self._api, self._selector, self._on_change = api, selector, on_change
         self._path = f"/api/v1/namespaces/{namespace}/pods"
 
@@ -50,6 +52,7 @@ class Reflector:
                 if isinstance(error, ClusterError) and error.status == 410:
                     self.mirror.version = None
                 self.is_current = False
+                self.trouble = error if isinstance(error, ClusterError) else None
                 least_seconds = error.retry_after_seconds if isinstance(error, ClusterError) else 0.0
                 await anyio.sleep(max(least_seconds, _random.uniform(pause_seconds / 2, pause_seconds)))
                 pause_seconds = min(LONGEST_PAUSE_SECONDS, pause_seconds * 2)
@@ -83,7 +86,7 @@ class Reflector:
             "timeoutSeconds": str(int(WATCH_SECONDS * _random.uniform(1.0, 1.1))),
         }
         async with self._api.watch(self._path, query, silence_seconds=SILENCE_SECONDS) as stream:
-            self.is_current = True
+            self.is_current, self.trouble = True, None
             rest = bytearray()
             async for data in stream.iter_any():  # lines have no bound that `readline` would know
                 rest += data

@@ -54,6 +54,11 @@ def start_refused(error: ClusterError) -> SandboxStartFailed:
     return SandboxStartFailed(f"the cluster did not take the pod: {error.message}", reason=_kind(error))
 
 
+def not_seen(error: ClusterError) -> SandboxStartFailed:
+    """Why nobody knows what becomes of a pod."""
+    return SandboxStartFailed(f"the pods cannot be watched: {error.message}", reason=_kind(error))
+
+
 def _kind(error: ClusterError) -> str:
     if error.status == 0 or error.status >= 500:
         return "api_unavailable"

@@ -7,7 +7,8 @@ SECURITY: whatever is not compared here is what a program can leave for the next
 seeds one leak of each kind; `tests/integration/test_residue.py` looks for others over many runs.
 
 Not compared, for nobody inside can set them back: what the kernel only counts up (the next pid and inode, the zygote's
-CPU time and page faults), and the time of the last cleaning, which shows in the places' ctime.
+CPU time and page faults), and the time of the last cleaning, which shows in the places' ctime. Nor are keyrings: all
+processes of a uid on the machine share them, so they come and go; to programs their calls are refused (seccomp_rules).
 """
 
 from __future__ import annotations

@@ -1,0 +1,17 @@
+"""What holds in pods alone: the cluster's fixtures, and pools of pods."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cluster.harness import Cluster
+from tests.images.building import Images
+from tests.places import PODS, PodsOfACluster, cluster, images, pods_namespace
+
+__all__ = ["cluster", "images", "pods", "pods_namespace"]
+
+
+@pytest.fixture(scope="session")
+def pods(cluster: Cluster, images: Images, pods_namespace: str) -> PodsOfACluster:
+    """Pools of pods that are used again."""
+    return PodsOfACluster(PODS, cluster, images, pods_namespace)
