@@ -125,6 +125,8 @@ class Ledger:
 
     def _wait_seconds(self, caller: str, now: float, ages: Sequence[float]) -> float:
         ahead = self.waiting.ahead_of(caller)
+        if self._may_lease_more() and self.slots.count(S.RECYCLING, S.PROBING) > ahead:
+            return 0.0  # back in a moment, as a rule: nobody is refused for want of them
         started = policy.start_wait_seconds(
             ahead,
             now=now,

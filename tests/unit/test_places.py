@@ -18,8 +18,7 @@ import pytest
 from sandbox_runtime import cleaning, places
 from tests.unit.confined import ORDINARY_UID
 
-DEEP, MANY = 5000, 20_000
-PATIENT = 60.0
+DEEP, MANY, PATIENT = 5000, 20_000, 60.0
 
 
 @pytest.fixture
@@ -333,10 +332,9 @@ def test_what_is_different_is_named(place: Path):
 @pytest.mark.skipif(os.geteuid() != 0, reason="this machine gives no second id to who is not root")
 def test_another_owner_is_named(place: Path):
     before = places.State(str(place))
-    os.chown(place, ORDINARY_UID, 0)
-    assert "owner" in places.State(str(place)).differences(before)
-    os.chown(place, 0, ORDINARY_UID)
-    assert "owner" in places.State(str(place)).differences(before)
+    for ids in ((ORDINARY_UID, 0), (0, ORDINARY_UID)):
+        os.chown(place, *ids)
+        assert "owner" in places.State(str(place)).differences(before)
 
 
 def test_the_content_of_a_folder_that_may_not_be_set_is_compared_all_the_same(place: Path):
@@ -379,12 +377,11 @@ def test_attributes_are_set_back_to_their_values(place: Path):
 
 
 def _takes_attributes(place: Path) -> bool:
-    try:
+    with suppress(OSError):
         os.setxattr(place, "user.try", b"")
-    except OSError:
-        return False
-    os.removexattr(place, "user.try")
-    return True
+        os.removexattr(place, "user.try")
+        return True
+    return False
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="this machine gives no folder of another owner's to who is not root")

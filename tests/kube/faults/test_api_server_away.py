@@ -29,14 +29,14 @@ async def test_open_channels_go_on_answering_after_sigterm(cluster: Cluster, ima
             began, answers, slowest = anyio.current_time(), 0, 0.0
             while anyio.current_time() < began + PEACE_SECONDS:
                 asked = anyio.current_time()
-                _, sink = await ran(pool, f"print({answers})", queue_seconds=1)
+                _, sink = await ran(pool, f"print({answers})", queue_seconds=8)
                 assert sink.streams["stdout"] == f"{answers}\n".encode()
                 slowest = max(slowest, anyio.current_time() - asked)
                 answers += 1
             print(
                 f"{answers} answers in {PEACE_SECONDS:.0f} s without an API server, the slowest {slowest * 1000:.0f} ms"
             )
-            assert slowest < 1.0
+            assert slowest < 5.0
         finally:
             async with without(cluster, "apiserver"):  # it would take a minute to end
                 pass
