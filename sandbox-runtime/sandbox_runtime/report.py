@@ -66,10 +66,12 @@ class Over:
             files_skipped_count=found.skipped_count,
         )
 
-    def doubts(self, status: int) -> list[str]:
+    def doubts(self, status: int, was_out_of_memory: bool) -> list[str]:
         """Why no other program should follow it, whatever a cleaning finds. `status` is the kernel's word on it."""
         if self._end.reason != "exited":
             return [f"the run ended by {self._end.reason}"]
+        if was_out_of_memory:
+            return ["the kernel ended one of its processes for want of memory"]
         # Killed after its last word, or ended with what it said.
         if status not in (self._end.exit_code, -signal.SIGKILL):
             return [f"its process ended with {status}, and it said {self._end.exit_code}"]

@@ -64,6 +64,8 @@ class Supervisor:
         self._outbox = outbox.Outbox(channel)
         self._over: report.Over | None = None
         """The run that has ended, until it is cleaned up after."""
+        self._is_spent = False
+        """A cleaning found something: nothing may follow (tests/contract/test_recycling.py)."""
         self._child_pid = 0
 
     def serve(self) -> NoReturn:
@@ -211,11 +213,11 @@ class Supervisor:
             self._wind_up(run_id, message)
 
     def _is_idle(self) -> bool:
-        return self._run is None and self._over is None and not self._run_id
+        return self._run is None and self._over is None and not self._run_id and not self._is_spent
 
     def _check_place(self, run_id: str, message: wire.Message) -> None:
         is_another = run_id != (self._run_id or run_id)
-        if self._run is not None or self._over is not None or is_another or not run_id:
+        if self._is_spent or self._run is not None or self._over is not None or is_another or not run_id:
             raise wire.WireError(f"a {message.kind} frame out of place")
         self._run_id = run_id
 
@@ -317,10 +319,11 @@ class Supervisor:
         while self._status is None:
             self._hear_zygote(flags=0)
         self._pipes.close(self._loop)
+        was_out_of_memory = self._gauge.was_killed_by_the_kernel()
         self._gauge.end()
         findings, evidence = baseline.restore()
-        findings = over.doubts(self._status) + findings
-        self._over = None
+        findings = over.doubts(self._status, was_out_of_memory) + findings
+        self._over, self._is_spent = None, bool(findings)
         if not findings:
             self._arm()
         self._say(wire.Cleaned(findings=findings[:MOST_FINDINGS], evidence=evidence, runs=self._runs))

@@ -158,6 +158,21 @@ def test_memory_that_processes_share_counts(boxes: Sandboxes):
     assert (result.exit_code, result.outcome.reason) == (137, "oom")
 
 
+def test_files_in_its_own_places_are_no_memory(boxes: Sandboxes):
+    # 200 MiB of files that come and go beside 100 MiB of memory: more than a program has, if they were.
+    source = """
+        kept = b"x" * (100 << 20)
+        for _ in range(8):
+            for path, mib in (("/workspace/big", 90), ("/tmp/big", 55), ("/dev/shm/big", 55)):
+                with open(path, "wb") as file:
+                    for _ in range(mib): file.write(kept[:1 << 20])
+            for path in ("/workspace/big", "/tmp/big", "/dev/shm/big"): os.remove(path)
+        print("done")
+    """
+    result = run(boxes, source, timeout_ms=30_000)
+    assert (result.stdout, result.exit_code, result.outcome.reason) == ("done\n", 0, "exited")
+
+
 HELD_BY_THE_KERNEL = {
     "files without a name": """
         for number in range(10):
