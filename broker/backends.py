@@ -39,10 +39,18 @@ def _known_listeners(settings: Settings) -> tuple[Target, ...]:
     """Addresses where somebody is known to answer, so that the proof that none can be reached may fail."""
     found: list[Target] = []
     if settings.kubernetes_service_host:
-        found.append(("tcp", settings.kubernetes_service_host, settings.kubernetes_service_port))
+        found.append(("tcp", _address(settings.kubernetes_service_host), settings.kubernetes_service_port))
     if settings.pod_ip:
         found.append(("tcp", settings.pod_ip, settings.port))
     return tuple(found)
+
+
+def _address(host: str) -> str:
+    """Looked up here: some platforms (AKS) name the API server, and a pod may look up nothing."""
+    try:
+        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError as error:
+        raise SettingsError(f"KUBERNETES_SERVICE_HOST={host} has no address: {error.strerror}.") from None
 
 
 def _on_this_machine(settings: Settings, preload: tuple[str, ...]) -> Backend:

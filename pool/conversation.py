@@ -66,6 +66,10 @@ class Conversation:
         self._reconnect = reconnect
         self._pings = 0
         self._protocol = wire.PROTOCOL
+        self._has_landlock = True
+        self._may_reattach_at = 0.0
+        """SECURITY: without Landlock a guest can trace what is exec'd beside it, before that can forbid it: there
+        nothing is, while a program may run."""
         self.runs = 0
         """How many were begun."""
         self.reattached = False
@@ -89,6 +93,7 @@ class Conversation:
             raise RemoteProtocolError(f"a sandbox that claims {message.runs} runs, and has had {self.runs}")
         self._expect_silence()
         self._protocol = message.protocol
+        self._has_landlock = "landlock" not in message.missing
         self._frames.speak(message.protocol)
         return message
 
@@ -148,6 +153,8 @@ class Conversation:
             raise LocalProtocolError(f"a program that cannot be sent: {error}") from error
         self.runs += 1
         started = time.perf_counter()
+        ends_at = anyio.current_time() + program.timeout_ms / 1000
+        self._may_reattach_at = 0.0 if self._has_landlock else ends_at
         ended = await self._listen(run, sink, deadline)
         return _outcome(ended, stage_seconds=started - began, run_seconds=time.perf_counter() - started)
 
@@ -221,6 +228,9 @@ class Conversation:
         if self._reconnect is None or self._protocol < 2:
             raise SandboxLost("its channel was lost, and there is no other")
         self.reattached = True
+        if self._may_reattach_at > deadline:
+            raise SandboxLost("its channel was lost, and another may not be had while its program runs")
+        await anyio.sleep_until(self._may_reattach_at)
         self._frames = await Reattachment(self._reconnect, transcript.run).frames(transcript.frames, deadline)
 
     async def _acknowledge(self, run: str, deadline: float) -> None:

@@ -194,8 +194,12 @@ class Ledger:
         if not self._may_refill(now):
             return 0
         stock = self.slots.count(S.STARTING, S.READY, S.PROBING, S.RECYCLING) + self._returning()
-        missing = max(self.settings.size - stock, len(self.waiting) - starting if self.settings.reuses else 0)
+        missing = max(self.settings.size - stock, self._unserved() if self.settings.reuses else 0)
         return max(0, min(room, missing, self._at_once - starting))
+
+    def _unserved(self) -> int:
+        """Those that wait for more than what is on its way already."""
+        return len(self.waiting) - self.slots.count(S.STARTING, S.RECYCLING, S.PROBING)
 
     def _returning(self) -> int:
         """Those that come back after their lease, as a rule: for them no others need be made while nobody waits."""

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from sandbox_runtime.checks import address
+
 FREE_FORM = dict[str, Any]
 """Parts of a pod that we hand through as they are; the API server checks them."""
 
@@ -42,7 +44,7 @@ class Resources(_Part, frozen=True, kw_only=True):
 
 
 class EgressTarget(_Part, frozen=True, kw_only=True):
-    host: Annotated[str, Meta(min_length=1, max_length=64)]
+    host: str
     port: Annotated[int, Meta(ge=1, le=65535)]
     protocol: Literal["TCP", "UDP"] = "TCP"
 
@@ -99,6 +101,12 @@ def _safe(config: ExecutorConfig) -> ExecutorConfig:
         raise ConfigUnusable(
             "securityContext.readOnlyRootFilesystem=false: a program could change what the next one runs; set true"
         )
+    for target in config.egress_check.targets:
+        if not address(target.host):
+            raise ConfigUnusable(
+                f"egressCheck.targets: {target.host} is no IP address. Where a network policy holds, a pod can look up"
+                " no name, and every target would count as out of reach; name the address"
+            )
     if config.host_users is False and any(name in config.runtime_class_name.lower() for name in GVISOR):
         raise ConfigUnusable(
             f"hostUsers=false with runtimeClassName={config.runtime_class_name}: gVisor has no user namespaces of the"

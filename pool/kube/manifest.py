@@ -35,6 +35,10 @@ INODE_BYTES = 1024
 """Of kernel memory, charged to the container, for each file."""
 WRITABLE = (("workspace", "/workspace"), ("tmp", "/tmp"), ("shm", "/dev/shm"))  # noqa: S108  # in the pod
 
+DISK = {"ephemeral-storage": "128Mi"}
+"""SECURITY: logs and, without Landlock, /dev/termination-log are written to the node's disk; past this the pod is
+evicted. Unless the operator names another."""
+
 LONGEST_LIFE_SECONDS = 90_000
 """A pod that everybody has forgotten ends by then. It can only be lowered later."""
 LEAVE_SECONDS = 15
@@ -164,7 +168,7 @@ def _container(plan: Plan) -> Manifest:
         "resources": {
             # As much as the limit: a program that is within its own must not be what a node in need ends first.
             "requests": {**config.resources.requests, "memory": memory},
-            "limits": {**config.resources.limits, "memory": memory},
+            "limits": {**DISK, **config.resources.limits, "memory": memory},
         },
         "volumeMounts": [{"name": name, "mountPath": path} for name, path in WRITABLE],
     }

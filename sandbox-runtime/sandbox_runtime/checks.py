@@ -5,6 +5,8 @@ A check never raises: whatever a peer sends, it is in the table or it is not.
 
 from __future__ import annotations
 
+import socket
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
@@ -50,6 +52,17 @@ def relative_path(value: object) -> bool:
 
 def relative_path_or_none(value: object) -> bool:
     return value == "" or relative_path(value)
+
+
+def address(value: object) -> bool:
+    """An IP address in the usual form. No name: that would be looked up, by whoever answers such questions there."""
+    if not isinstance(value, str):
+        return False
+    try:
+        socket.inet_pton(socket.AF_INET6 if ":" in value else socket.AF_INET, value)
+    except (OSError, ValueError):  # ValueError: a NUL, or what does not encode
+        return False
+    return True
 
 
 def flag(value: object) -> bool:

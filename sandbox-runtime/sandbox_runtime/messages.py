@@ -8,6 +8,7 @@ from __future__ import annotations
 from sandbox_runtime.checks import (
     MAX_ARGUMENT_BYTES,
     MAX_PATH_BYTES,
+    address,
     chunk,
     flag,
     integer,
@@ -70,12 +71,12 @@ def skipped(value: object) -> bool:
 
 
 def target(value: object) -> bool:
-    """An address to try: ["tcp" or "udp", host, port]."""
+    """Where to knock: ["tcp" or "udp", address, port]."""
     return (
         type(value) is list
         and len(value) == 3
         and one_of("tcp", "udp")(value[0])
-        and text(64)(value[1])
+        and address(value[1])
         and integer(1, 65535)(value[2])
     )
 

@@ -44,6 +44,15 @@ def limit_stack(soft_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_STACK, (allowed, hard))
 
 
+def take_all_descriptors() -> None:
+    """Raise the soft limit of open files to the hard one.
+
+    SECURITY: descriptors on their way are counted for a uid on its whole node, against the sender's soft limit: guests
+    of other pods could keep a supervisor with one no higher than theirs from arming a child (unix(7), ETOOMANYREFS)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 LIMITS = (
     # 1 and not 0: where core_pattern is a pipe (apport, systemd-coredump), the kernel heeds no other limit (core(5)).
     Limit("CORE", None, "a dump would fill the workspace, or feed the guest's bytes to the node's crash handler", 1),

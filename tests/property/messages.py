@@ -15,7 +15,7 @@ numbers = st.integers(0, 2**53 - 1)
 chunks = st.binary(max_size=200) | st.sampled_from([b"\0" * wire.MAX_CHUNK_BYTES, b"\xff" * wire.MAX_CHUNK_BYTES])
 parts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=20)
 paths = st.lists(parts.filter(lambda part: part not in (".", "..")), min_size=1, max_size=5).map("/".join)
-targets = st.tuples(st.sampled_from(["tcp", "udp"]), texts, st.integers(1, 65535)).map(list)
+targets = st.tuples(st.sampled_from(["tcp", "udp"]), st.ip_addresses().map(str), st.integers(1, 65535)).map(list)
 skips = st.tuples(texts, st.sampled_from(wire.SKIP_REASONS)).map(list)
 
 from_broker: dict[str, st.SearchStrategy[wire.Message]] = {

@@ -36,6 +36,7 @@ RUN_IS_NO_TEXT = b'{"v":1,"kind":"ping","run":5,"seq":0,"body":{"nonce":1}}\n'
 RUN_DOES_NOT_ENCODE = b'{"v":1,"kind":"ping","run":"\\udc00","seq":0,"body":{"nonce":1}}\n'
 RUN_IS_LONG = b'{"v":1,"kind":"ping","run":"' + b"r" * 65 + b'","seq":0,"body":{"nonce":1}}\n'
 ONE_MORE_FIELD = b'{"v":1,"kind":"ping","run":"","seq":0,"body":{"nonce":1},"more":1}\n'
+TARGET_IS_A_NAME = b'{"v":2,"kind":"reach","run":"","seq":0,"body":{"targets":[["tcp","localhost",80]]}}\n'
 DEEP = b"[" * 100_000 + b"\n"
 DEEP_BODY = b'{"v":1,"kind":"ping","run":"","seq":0,"body":' + b'{"nonce":' * 9000 + b"1" + b"}" * 9000 + b"}\n"
 LONG_NUMBER = b'{"v":1,"kind":"ping","run":"","seq":0,"body":{"nonce":' + b"9" * 100_000 + b"}}\n"

@@ -71,8 +71,14 @@ def test_its_memory_holds_the_program_its_files_and_ours():
 
 
 def test_an_operators_memory_does_not_replace_ours():
-    container = only_container(made(resources={"limits": {"memory": "1Gi", "cpu": "2"}}))
-    assert container["resources"]["limits"] == {"cpu": "2", "memory": f"{memory_mib(RunLimits())}Mi"}
+    limits = only_container(made(resources={"limits": {"memory": "1Gi", "cpu": "2"}}))["resources"]["limits"]
+    assert (limits["memory"], limits["cpu"]) == (f"{memory_mib(RunLimits())}Mi", "2")
+
+
+def test_what_is_written_to_the_nodes_disk_has_an_end():
+    assert only_container(made())["resources"]["limits"]["ephemeral-storage"] == "128Mi"
+    named = made(resources={"limits": {"ephemeral-storage": "1Gi"}})
+    assert only_container(named)["resources"]["limits"]["ephemeral-storage"] == "1Gi"
 
 
 def test_an_eviction_waits_for_the_longest_run():

@@ -163,6 +163,16 @@ def test_where_more_runs_are_allowed_an_uneventful_one_is_recycled():
     assert "s2" in names(ledger, State.READY)
 
 
+def test_who_waits_for_one_that_is_being_cleaned_needs_no_other():
+    ledger = ledger_with(max_runs_per_sandbox=2, canary_each=True)
+    now = warm(ledger)
+    for waiter in (W1, W2):
+        want(ledger, waiter, now)
+        ledger.leave(waiter, now=now)
+    assert want(ledger, W3, now) == []
+    assert want(ledger, W4, now) == []
+
+
 def test_in_flight_is_bounded_although_some_are_ready():
     ledger = ledger_with(max_in_flight=1)
     now = warm(ledger)

@@ -121,6 +121,25 @@ async def test_while_its_program_runs_nobody_is_let_in():
 
 
 @in_virtual_time
+async def test_without_landlock_nothing_is_execd_while_the_program_may_run():
+    first, second = Scripted(frames(ONE)), Scripted(frames(TWO, THREE, outcome()))
+    bare = wire.Hello(**{**HELLO.fields(), "missing": ["landlock"]})
+    first.greeting = [("", bare)]
+    began = anyio.current_time()
+    _, printed, _ = await ran(Sandbox(first, second))
+    assert printed == "123"
+    assert anyio.current_time() - began >= PROGRAM.timeout_ms / 1000
+
+
+@in_virtual_time
+async def test_without_landlock_and_without_time_for_another_channel_it_is_lost_at_once():
+    first = Scripted(frames(ONE))
+    first.greeting = [("", wire.Hello(**{**HELLO.fields(), "missing": ["landlock"]}))]
+    with pytest.raises(SandboxLost, match="another may not be had"):
+        await ran(Sandbox(first), deadline_seconds=1.5)
+
+
+@in_virtual_time
 async def test_at_the_deadline_it_is_lost():
     refusals = [ChannelLost("the API server did not answer")] * 100
     began = anyio.current_time()

@@ -26,6 +26,15 @@ def test_each_limit_is_set_hard_and_told(identity: int | None):
     assert told == {**zero, "CORE": 1, "NOFILE": 100, "FSIZE": 5000, "NPROC": 50}
 
 
+def test_a_supervisor_may_have_all_the_descriptors_that_it_was_left():
+    source = """
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 500))
+        rlimits.take_all_descriptors()
+        answer(resource.getrlimit(resource.RLIMIT_NOFILE))
+    """
+    assert confined.answer_of(source) == [500, 500]
+
+
 def test_what_was_not_asked_for_stays():
     source = """
         before = [resource.getrlimit(resource.RLIMIT_NPROC), resource.getrlimit(resource.RLIMIT_DATA)]

@@ -17,7 +17,18 @@ import socket
 import sys
 import time
 
-from sandbox_runtime import command_line, container_gauges, descriptors, kernel, outbox, pod, run, supervisor, wire
+from sandbox_runtime import (
+    command_line,
+    container_gauges,
+    descriptors,
+    kernel,
+    outbox,
+    pod,
+    rlimits,
+    run,
+    supervisor,
+    wire,
+)
 from sandbox_runtime.pod import bridge, names
 
 TYPE_CHECKING = False
@@ -40,6 +51,7 @@ def main() -> NoReturn:
     """Be the supervisor of this container; where there is one, be a bridge to it."""
     # SECURITY: first of all, before anybody could look at a process that has just been exec'd.
     kernel.set_dumpable(False)
+    rlimits.take_all_descriptors()
     command_line.find()
     command_line.show([pod.TITLE, "supervisor"])
     with contextlib.suppress(OSError):

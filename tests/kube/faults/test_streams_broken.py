@@ -24,7 +24,7 @@ import time
 for number in range(60):
     print(number, flush=True)
     time.sleep(0.1)
-open("done.txt", "w").write("done")
+_ = open("done.txt", "w").write("done")
 """
 STALLED_RUNS = 100
 

@@ -21,9 +21,10 @@ async def without(cluster: Cluster, component: str, signal: str = "KILL") -> Asy
         with anyio.CancelScope(shield=True):
             await start(cluster, component)
             if component == "apiserver":
-                # It waits up to half a minute before it looks again, and no namespace can be used before it has.
-                await stop(cluster, "controller-manager")
-                await start(cluster, "controller-manager")
+                # Each waits up to half a minute before it looks again, and that is not what is tested.
+                for waiting in ("controller-manager", "scheduler", "kubelet"):
+                    await stop(cluster, waiting)
+                    await start(cluster, waiting)
             await anyio.to_thread.run_sync(cluster.wait_until_ready)
 
 

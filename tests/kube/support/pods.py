@@ -128,7 +128,10 @@ async def full(pool: SandboxPool, within_seconds: float = PATIENCE_SECONDS) -> f
         slots = pool.snapshot().slots
         return slots == {**dict.fromkeys(slots, 0), "ready": pool.settings.size}
 
-    return await until(is_full, within_seconds)
+    try:
+        return await until(is_full, within_seconds)
+    except TimeoutError:
+        raise AssertionError(f"not full after {within_seconds:.0f} s: {pool.snapshot()}") from None
 
 
 # --- from outside; each asks the API server in a thread, so that the pool goes on meanwhile ---
