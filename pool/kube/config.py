@@ -6,12 +6,11 @@ it would be a setting that silently does nothing.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
-
-from sandbox_runtime.checks import address
 
 FREE_FORM = dict[str, Any]
 """Parts of a pod that we hand through as they are; the API server checks them."""
@@ -102,11 +101,7 @@ def _safe(config: ExecutorConfig) -> ExecutorConfig:
             "securityContext.readOnlyRootFilesystem=false: a program could change what the next one runs; set true"
         )
     for target in config.egress_check.targets:
-        if not address(target.host):
-            raise ConfigUnusable(
-                f"egressCheck.targets: {target.host} is no IP address. Where a network policy holds, a pod can look up"
-                " no name, and every target would count as out of reach; name the address"
-            )
+        _refuse_name(target.host)
     if config.host_users is False and any(name in config.runtime_class_name.lower() for name in GVISOR):
         raise ConfigUnusable(
             f"hostUsers=false with runtimeClassName={config.runtime_class_name}: gVisor has no user namespaces of the"
@@ -115,3 +110,13 @@ def _safe(config: ExecutorConfig) -> ExecutorConfig:
     if config.set_owner_references and not config.anchor:
         raise ConfigUnusable("setOwnerReferences=true needs anchor, the name of a ConfigMap in the pods' namespace")
     return config
+
+
+def _refuse_name(host: str) -> None:
+    try:
+        ip_address(host)
+    except ValueError:
+        raise ConfigUnusable(
+            f"egressCheck.targets: {host} is no IP address. Where a network policy holds, a pod can look up no name,"
+            " and every name would count as out of reach; give the address"
+        ) from None

@@ -32,7 +32,7 @@ def test_little_needs_to_be_said():
         ({"securityContext": {"readOnlyRootFilesystem": False}}, "set true"),
         ({"egressCheck": {"mode": "sometimes"}}, "mode"),
         ({"egressCheck": {"targets": [{"host": "10.0.0.1", "port": 0}]}}, "port"),
-        ({"egressCheck": {"targets": [{"host": "kubernetes.default", "port": 443}]}}, "name the address"),
+        ({"egressCheck": {"targets": [{"host": "kubernetes.default", "port": 443}]}}, "give the address"),
         ({"hostUsers": False, "runtimeClassName": "gvisor"}, "leave hostUsers out"),
         ({"anchor": ""}, "needs anchor"),
         ({"tolerations": "all"}, "tolerations"),

@@ -2,48 +2,11 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
-from pool.actions import Action, Create, Delete, Dismiss, Grant, Recycle, Refusal
-from pool.ledger import Ledger
-from pool.settings import PoolSettings
+from pool.actions import Create, Delete, Dismiss, Grant
 from pool.states import Event, IllegalTransition, Retirement, State
-from pool.waiting import WaiterId
-
-W1, W2, W3, W4 = map(WaiterId, range(1, 5))
-SETTINGS = PoolSettings(size=2, max_in_flight=3, surge=2, queue=2)
-
-
-def ledger_with(**changed: object) -> Ledger:
-    return Ledger(msgspec.structs.replace(SETTINGS, **changed), generation=1)
-
-
-def warm(ledger: Ledger, *, now: float = 0.0, start_seconds: float = 1.0) -> float:
-    """Let everything start, one after another; returns the time when nothing is missing any more."""
-    ledger.settle(now)
-    while starting := ledger.slots.every(State.STARTING):
-        now += start_seconds
-        event = Event.PROVED if starting[0].canary else Event.STARTED
-        ledger.saw(starting[0].name, event, now=now)
-    return now
-
-
-def names(ledger: Ledger, *states: State) -> list[str]:
-    return [slot.name for slot in ledger.slots.every(*states)]
-
-
-def want(ledger: Ledger, waiter: WaiterId, now: float, *, patience: float = 100.0, caller: str = "") -> list[Action]:
-    answer = ledger.want(waiter, caller=caller, deadline=now + patience, now=now)
-    assert not isinstance(answer, Refusal), answer
-    return answer
-
-
-def refused(ledger: Ledger, waiter: WaiterId, now: float, *, patience: float = 100.0) -> Refusal:
-    answer = ledger.want(waiter, caller="", deadline=now + patience, now=now)
-    assert isinstance(answer, Refusal)
-    return answer
-
+from tests.ledgers import W1, W2, W3, W4, ledger_with, names, refused, want, warm
 
 # --- starting ---
 
@@ -152,25 +115,6 @@ def test_a_used_sandbox_is_retired():
     now = warm(ledger)
     want(ledger, W1, now)
     assert ledger.leave(W1, now=now) == [Delete("s2", Retirement.USED)]
-
-
-def test_where_more_runs_are_allowed_an_uneventful_one_is_recycled():
-    ledger = ledger_with(max_runs_per_sandbox=2)
-    now = warm(ledger)
-    want(ledger, W1, now)
-    assert ledger.leave(W1, now=now) == [Recycle("s2")]
-    ledger.saw("s2", Event.CLEANED, now=now)
-    assert "s2" in names(ledger, State.READY)
-
-
-def test_who_waits_for_one_that_is_being_cleaned_needs_no_other():
-    ledger = ledger_with(max_runs_per_sandbox=2, canary_each=True)
-    now = warm(ledger)
-    for waiter in (W1, W2):
-        want(ledger, waiter, now)
-        ledger.leave(waiter, now=now)
-    assert want(ledger, W3, now) == []
-    assert want(ledger, W4, now) == []
 
 
 def test_in_flight_is_bounded_although_some_are_ready():

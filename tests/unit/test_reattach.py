@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -18,6 +18,7 @@ from tests.fakes.sinks import KeepingSink
 from tests.fakes.supervisor import HELLO, outcome
 
 ONE, TWO, THREE = (wire.Output(stream="stdout", data=data) for data in (b"1", b"2", b"3"))
+BARE = wire.Hello(**{**cast("dict[str, Any]", HELLO.fields()), "missing": ["landlock"]})
 PROGRAM = Program(code="print(123, sep='')", timeout_ms=2000)
 
 
@@ -123,8 +124,7 @@ async def test_while_its_program_runs_nobody_is_let_in():
 @in_virtual_time
 async def test_without_landlock_nothing_is_execd_while_the_program_may_run():
     first, second = Scripted(frames(ONE)), Scripted(frames(TWO, THREE, outcome()))
-    bare = wire.Hello(**{**HELLO.fields(), "missing": ["landlock"]})
-    first.greeting = [("", bare)]
+    first.greeting = [("", BARE)]
     began = anyio.current_time()
     _, printed, _ = await ran(Sandbox(first, second))
     assert printed == "123"
@@ -134,7 +134,7 @@ async def test_without_landlock_nothing_is_execd_while_the_program_may_run():
 @in_virtual_time
 async def test_without_landlock_and_without_time_for_another_channel_it_is_lost_at_once():
     first = Scripted(frames(ONE))
-    first.greeting = [("", wire.Hello(**{**HELLO.fields(), "missing": ["landlock"]}))]
+    first.greeting = [("", BARE)]
     with pytest.raises(SandboxLost, match="another may not be had"):
         await ran(Sandbox(first), deadline_seconds=1.5)
 
