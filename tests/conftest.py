@@ -1,4 +1,4 @@
-"""For all tests: what a skip means.
+"""For all tests: what a skip means, and the cluster with its images, which a session starts once.
 
 A machine that cannot run a test skips it, with a reason. In CI such a skip is a failure, unless its reason
 is one of those that the project allows itself: there is nothing else to hold the promise by.
@@ -10,6 +10,11 @@ import os
 from collections.abc import Generator
 
 import pytest
+
+from tests.cluster.fixtures import cluster
+from tests.images.fixtures import images
+
+__all__ = ["cluster", "images"]
 
 ALLOWED_IN_CI = (
     "this machine gives no ",  # no memory controller in cgroup.controllers: v2 is held by recorded file trees

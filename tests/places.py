@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 from unittest import mock
 
@@ -17,14 +17,12 @@ from anyio.from_thread import start_blocking_portal
 
 from pool import RunLimits
 from pool.kube import backend
-from tests.cluster.fixtures import cluster
 from tests.cluster.harness import VARIABLE, Cluster
 from tests.images.building import Images
-from tests.images.fixtures import images
 from tests.kube.support.pods import full, kube_pool, restricted_namespace
 from tests.sandboxes import Sandboxes, plan, sandboxes
 
-__all__ = ["cluster", "images", "place", "pods_namespace"]
+__all__ = ["place", "pods_namespace"]
 
 LOCAL, PODS, PODS_FOR_ONE_RUN = "local", "kubernetes", "kubernetes-single-use"
 
@@ -79,11 +77,8 @@ class PodsOfACluster:
 @pytest.fixture(scope="session")
 def pods_namespace(cluster: Cluster) -> Iterator[str]:
     """One for all pools: what one of them hands over at its end, the next one takes."""
-    goes_with_us = cluster.was_started
-    with ExitStack() as stack:
-        yield stack.enter_context(restricted_namespace(cluster))
-        if goes_with_us and not cluster.was_started:
-            stack.pop_all()  # the cluster has gone first
+    with restricted_namespace(cluster) as name:
+        yield name
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import anyio
 import msgspec
@@ -24,7 +22,7 @@ from pool.kube.troubles import ClusterError
 from pool.kube.witness import RENEW_SECONDS
 from pool.local import USUAL_PRELOAD
 from pool.settings import RunLimits
-from tests.cluster.harness import Cluster
+from tests.cluster.simulated import simulated_nodes
 
 NODES = 5
 EVENTS_PER_SECOND = 20.0
@@ -32,12 +30,10 @@ AT_ONCE = 8
 SIMULATED_SECONDS = 120.0
 SETTLE_SECONDS = 3.0
 OTHER = "another-replica"
-TAINT = {"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}
-"""So that the scheduler puts no pod that has to run on a node that does not."""
 
 
 async def cache(ground: Ground, scale: Scale) -> list[Row]:
-    with ground.cluster.started("kwok"), on(ground.cluster, ground.image) as own, _nodes(own.cluster) as nodes:
+    with on(ground.cluster, ground.image) as own, simulated_nodes(own.cluster, NODES) as nodes:
         api = await connect(own.kubeconfig)
         try:
             async with _simulated(own, api, nodes, scale.simulated_pods) as names:
@@ -76,16 +72,6 @@ def _cpu_seconds(pid: int) -> float:
 
 
 # --- what is simulated ---
-
-
-@contextmanager
-def _nodes(cluster: Cluster) -> Iterator[list[str]]:
-    names = [f"simulated-{secrets.token_hex(3)}" for _ in range(NODES)]
-    cluster.apply([_node(name) for name in names])
-    try:
-        yield names
-    finally:
-        cluster.kubectl("delete", "node", *names)
 
 
 @asynccontextmanager
@@ -168,14 +154,3 @@ async def _news(ground: Ground, api: Api, names: list[str]) -> AsyncIterator[Non
         tasks.start_soon(change)
         yield
         tasks.cancel_scope.cancel()
-
-
-def _node(name: str) -> dict[str, Any]:
-    room = {"cpu": "1k", "memory": "1Ti", "pods": "1k"}
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {"name": name, "labels": {"type": "kwok"}},
-        "spec": {"taints": [TAINT]},
-        "status": {"allocatable": room, "capacity": room},
-    }

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.cluster.fixtures import cluster, namespace
+from tests.cluster.fixtures import namespace
 
-__all__ = ["cluster", "namespace"]
+__all__ = ["namespace"]

@@ -1,4 +1,4 @@
-"""The cluster as fixtures. A conftest takes them by name: `from tests.cluster.fixtures import cluster, namespace`."""
+"""The cluster as fixtures: `tests/conftest.py` takes `cluster`, so that all folders share one."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.harness import BASE_IMAGE, Cluster, Manifest, base_image, eventually, succeeds
+from tests.cluster.simulated import TAINT, simulated_nodes
 
 PORT = 8080
 API_SERVICE = ("10.96.0.1", 443)
@@ -166,27 +167,21 @@ def test_killed_component_comes_back(pods: Pods, component: str):
     eventually(lambda: succeeds(pods.execute, "client", "true"), SOON_SECONDS)
 
 
-def test_simulated_nodes_carry_pods(cluster: Cluster):
-    name = f"simulated-{secrets.token_hex(4)}"
-    with cluster.started("kwok"), cluster.namespace() as namespace:
-        taint = {"key": "type", "value": "kwok", "effect": "NoSchedule"}
-        metadata = {"name": name, "labels": {"type": "kwok"}}
-        room = {"cpu": "64", "memory": "256Gi", "pods": "500"}
-        status = {"allocatable": room, "capacity": room}
-        node = {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": {"taints": [taint]}, "status": status}
-        cluster.apply(node)
-        try:
-            cluster.apply([_on_a_simulated_node(namespace, f"pod-{number}") for number in range(20)])
-            cluster.kubectl("wait", "-n", namespace, "--for=condition=Ready", "--timeout=60s", "pod", "--all")
-            assert {each["spec"]["nodeName"] for each in cluster.get("pods", "-n", namespace)["items"]} == {name}
-            cluster.kubectl("delete", "pods", "-n", namespace, "--all", "--timeout=60s")
-        finally:
-            cluster.kubectl("delete", "node", name)
+def test_simulated_nodes_carry_pods_that_ask_for_them_and_no_others(cluster: Cluster):
+    with simulated_nodes(cluster, 1) as nodes, cluster.namespace() as namespace:
+        cluster.apply([_on_a_simulated_node(namespace, f"pod-{number}") for number in range(20)])
+        cluster.apply(a_pod(namespace, "real"))
+        cluster.kubectl("wait", "-n", namespace, "--for=condition=Ready", "--timeout=60s", "pod", "--all")
+        found = cluster.get("pods", "-n", namespace)["items"]
+        placed = {each["metadata"]["name"]: each["spec"]["nodeName"] for each in found}
+        assert placed.pop("real") == "node-1"
+        assert set(placed.values()) == set(nodes)
+        cluster.kubectl("delete", "pods", "-n", namespace, "--all", "--timeout=60s", "--grace-period=1")
 
 
 def _on_a_simulated_node(namespace: str, name: str) -> Manifest:
     pod: Any = dict(a_pod(namespace, name))
-    toleration = {"key": "type", "operator": "Exists"}
+    toleration = {"key": TAINT["key"], "operator": "Exists"}
     return {**pod, "spec": {**pod["spec"], "nodeSelector": {"type": "kwok"}, "tolerations": [toleration]}}
 
 

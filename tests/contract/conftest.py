@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests import places
-from tests.places import cluster, images, place, pods_namespace
+from tests.places import place, pods_namespace
 
-__all__ = ["cluster", "images", "place", "pods_namespace"]
+__all__ = ["place", "pods_namespace"]
 
 LOCAL_ONLY = {
     "test_supervisor": "its broker holds the socket itself, and looks at processes from outside",

@@ -9,10 +9,10 @@ import pytest
 from pool import RunLimits
 from tests import places
 from tests.hostile.estates import AnyEstate, estate_of
-from tests.places import Place, cluster, images, place, pods_namespace
+from tests.places import Place, place, pods_namespace
 from tests.sandboxes import Sandboxes
 
-__all__ = ["boxes", "cluster", "estate", "images", "limits", "place", "pods_namespace"]
+__all__ = ["boxes", "estate", "limits", "place", "pods_namespace"]
 
 LOCAL_ONLY = {
     "test_steps": "leaves out steps of the launcher's, and is after things of this machine",

@@ -1,4 +1,4 @@
-"""Both images, built from this tree and loaded: `from tests.images.fixtures import images` beside `cluster`."""
+"""Both images, built from this tree and loaded into the cluster."""
 
 from __future__ import annotations
 

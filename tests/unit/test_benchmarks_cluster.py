@@ -11,7 +11,6 @@ import pytest
 from benchmarks import machine
 from benchmarks.client import Answer
 from benchmarks.cluster import __main__ as command
-from benchmarks.cluster import cache
 from benchmarks.cluster.answers import Phases
 from benchmarks.cluster.ground import Ground
 from benchmarks.cluster.plain import Plain
@@ -70,9 +69,3 @@ def test_the_service_takes_the_configuration_that_it_is_given():
 def test_the_service_does_not_see_the_pods_of_the_baseline():
     plain = Plain(GROUND, Api.__new__(Api))
     assert plain.reflector._selector != manifest.selector(GROUND.config())
-
-
-def test_simulated_nodes_take_no_pod_that_has_to_run():
-    node = cache._node("n")
-    assert node["metadata"]["labels"] == {"type": "kwok"}
-    assert node["spec"]["taints"][0]["effect"] == "NoSchedule"

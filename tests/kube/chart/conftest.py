@@ -6,13 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.fixtures import cluster
 from tests.cluster.harness import Cluster
 from tests.images.building import Images
-from tests.images.fixtures import images
 from tests.kube.chart.release import Release, installed
-
-__all__ = ["cluster", "images"]
 
 
 @pytest.fixture(scope="module")

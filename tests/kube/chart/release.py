@@ -58,6 +58,11 @@ class Release:
         found: list[Any] = self.cluster.get("pods", "-n", self.namespace, "-l", selector)["items"]
         return found
 
+    def images(self) -> set[str]:
+        """Of all its pods, those on their way out too."""
+        pods = [*self.pods("service"), *self.pods("executor")]
+        return {container["image"] for pod in pods for container in pod["spec"]["containers"]}
+
     def remains(self) -> list[str]:
         """What is left of it in its namespace, but for what every namespace has."""
         kinds = "pods,leases,configmaps,services,deployments,roles,rolebindings,networkpolicies,serviceaccounts"

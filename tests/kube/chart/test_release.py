@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.cluster.harness import Cluster, CommandFailed, eventually
-from tests.images.building import Images
+from tests.images.building import TAG, Images, build_from, load
 from tests.kube.chart.release import Load, Release, can_i, installed, uninstall
 
 OK = "200 '42\\n'"
@@ -49,16 +51,31 @@ def test_its_account_may_do_what_it_needs_and_nothing_else(release: Release):
     assert [each for each in DENIED if can_i(release, each.split())] == []
 
 
-def test_a_roll_out_under_load_loses_no_request_and_keeps_the_pods_warm(release: Release):
-    before = {pod["metadata"]["uid"] for pod in release.pods("executor")}
-    with Load(release.address) as load:
-        eventually(lambda: load.answers[OK] > 5, 60)
-        release.upgrade("podAnnotations.rolled=yes")
-        eventually(lambda: len(release.pods("service")) == 1, 120)
+def test_an_upgrade_to_new_images_and_its_rollback_lose_no_request(
+    release: Release, cluster: Cluster, images: Images, tmp_path: Path
+):
+    newer = [name.replace(f":{TAG}", ":newer") for name in images]
+    for name, former in zip(newer, images, strict=True):
+        build_from(f"FROM {former}\nLABEL release=newer\n", name, tmp_path)
+        load(cluster, name)
+    with Load(release.address) as load_:
+        eventually(lambda: load_.answers[OK] > 5, 60)
+        release.upgrade("image.tag=newer", "executor.image.tag=newer")
+        eventually(lambda: release.images() == set(newer), 120)
         release.helm("rollback")
-        eventually(lambda: load.answers[OK] > 50, 60)
-    assert set(load.answers) == {OK}
-    assert before
+        eventually(lambda: release.images() == set(images), 120)
+        eventually(lambda: load_.answers[OK] > 50, 60)
+    print(f"{load_.answers.total()} answers")
+    assert set(load_.answers) == {OK}
+
+
+def test_a_roll_out_keeps_the_pods_warm(release: Release):
+    eventually(lambda: len(release.pods("service")) == 1, 120)
+    before = {pod["metadata"]["uid"] for pod in release.pods("executor")}
+    release.upgrade("podAnnotations.rolled=yes")
+    eventually(lambda: len(release.pods("service")) == 1, 120)
+    after = {pod["metadata"]["uid"] for pod in release.pods("executor")}
+    assert before & after
 
 
 def test_a_release_that_is_uninstalled_leaves_nothing(cluster: Cluster, images: Images, enforcer: None):

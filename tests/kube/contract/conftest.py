@@ -1,4 +1,4 @@
-"""What holds in pods alone: the cluster's fixtures, and pools of pods."""
+"""What holds in pods alone."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 
 from tests.cluster.harness import Cluster
 from tests.images.building import Images
-from tests.places import PODS, PodsOfACluster, cluster, images, pods_namespace
+from tests.places import PODS, PodsOfACluster, pods_namespace
 
-__all__ = ["cluster", "images", "pods", "pods_namespace"]
+__all__ = ["pods", "pods_namespace"]
 
 
 @pytest.fixture(scope="session")

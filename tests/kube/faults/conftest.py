@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.kube.support.fixtures import cluster, images, restricted
+from tests.kube.support.fixtures import restricted
 
-__all__ = ["cluster", "images", "restricted"]
+__all__ = ["restricted"]

@@ -1,4 +1,4 @@
-"""For a conftest: `from tests.kube.support.fixtures import cluster, images, restricted`."""
+"""For a conftest: `from tests.kube.support.fixtures import restricted`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.fixtures import cluster
 from tests.cluster.harness import Cluster
-from tests.images.fixtures import images
 from tests.kube.support.pods import restricted_namespace
 
-__all__ = ["cluster", "images", "restricted"]
+__all__ = ["restricted"]
 
 
 @pytest.fixture

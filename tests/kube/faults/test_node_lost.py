@@ -1,0 +1,41 @@
+"""A node that nobody hears of any more: its run is lost in its time, its pods are given up, and the pool comes back."""
+
+from __future__ import annotations
+
+import pytest
+
+from pool import SandboxLost
+from tests.cluster.harness import Cluster
+from tests.cluster.simulated import simulated_nodes
+from tests.fakes.pools import CountingObserver
+from tests.images.building import Images
+from tests.kube.support.outages import without
+from tests.kube.support.pods import full, kube_pool, pods, pods_are, until
+from tests.kube.support.runs import running
+
+pytestmark = pytest.mark.slow
+
+OTHER_NODES = 2
+"""Where all nodes are gone at once, the cluster blames its own network, and evicts nobody."""
+EVICTED_SECONDS = 90.0
+PROGRAM = "print('begun', flush=True); import time; time.sleep(3)"
+
+
+async def test_node_that_is_not_ready(cluster: Cluster, images: Images, restricted: str):
+    cluster.require_ours("stopping the kubelet")
+    observer = CountingObserver()
+    with simulated_nodes(cluster, OTHER_NODES):
+        async with kube_pool(cluster, images, restricted, observer=observer) as pool:
+            await full(pool)
+            before = {pod["metadata"]["name"] for pod in await pods(cluster, restricted)}
+            async with without(cluster, "kubelet"):
+                async with running(pool, PROGRAM, timeout_seconds=5) as run:
+                    pass
+                given_up = await until(lambda: not pool.snapshot().slots["ready"], EVICTED_SECONDS)
+            print(f"{run.error!r} after {run.ended_at - run.began_at:.2f} s; idle pods given up {given_up:.2f} s later")
+            assert run.error is None or isinstance(run.error, SandboxLost)
+            assert run.ended_at - run.began_at <= run.deadline_seconds + 1
+            assert len(observer.words("ran")) == 1
+            print(f"full again after {await full(pool):.2f} s")
+            await pods_are(cluster, restricted, pool.settings.size)
+            assert not before & {pod["metadata"]["name"] for pod in await pods(cluster, restricted)}
