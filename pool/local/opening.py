@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from pool.local import cgroups, probe
 from pool.local.backend import LocalBackend, LocalPlan
-from pool.local.environment import ProgramEnvironment
+from pool.local.environment import EnvironmentUnusable, ProgramEnvironment
 from pool.local.protections import Protection, level
 from pool.settings import RunLimits
+from sandbox_runtime import places
 
 DISPENSABLE = {
     "network namespace": "network_namespace",
@@ -38,8 +39,10 @@ def local_backend(
 ) -> LocalBackend:
     """The backend for this machine; starts nothing yet. `reuses`: programs may follow each other in a sandbox.
 
-    Raises `IsolationMissing`.
+    Raises `IsolationMissing`, `EnvironmentUnusable`.
     """
+    if reuses:
+        _refuse_what_cannot_be_wiped(environment)
     protections = probe.probe()
     if reason := refusal(protections, accepted=allow_no_isolation):
         raise IsolationMissing(reason)
@@ -53,6 +56,16 @@ def local_backend(
         left_out=impossible_steps(protections),
     )
     return LocalBackend(plan, cgroups.find())
+
+
+def _refuse_what_cannot_be_wiped(environment: ProgramEnvironment) -> None:
+    # A sandbox is clean when its writable places are empty, and there this environment would be mounted.
+    for tree in environment.trees:
+        if any(tree.startswith(f"{place}/") for place in places.WRITABLE):
+            raise EnvironmentUnusable(
+                f"the environment for programs is in {tree}, a place that each sandbox has of its own and that is wiped"
+                " between two runs: put it elsewhere (BROKER_PROGRAMS), or set BROKER_MAX_RUNS_PER_SANDBOX=1"
+            )
 
 
 def refusal(protections: Sequence[Protection], *, accepted: bool) -> str | None:

@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from pool import RunLimits
+from pool.local import local_backend
 from pool.local.environment import EnvironmentUnusable, find
 
 
@@ -53,3 +56,9 @@ def test_a_link_to_a_home_is_refused(environment: Path, monkeypatch: pytest.Monk
 def test_one_in_a_home_is_fine(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", os.path.dirname(environment))
     assert find(str(environment)).version == sys.version_info[:3]
+
+
+def test_one_in_a_place_that_is_wiped_is_refused_where_sandboxes_are_used_again(environment: Path) -> None:
+    found = msgspec.structs.replace(find(str(environment)), trees=("/tmp/programs",))
+    with pytest.raises(EnvironmentUnusable, match="/tmp/programs"):
+        local_backend(environment=found, preload=(), limits=RunLimits(), reuses=True)
