@@ -85,3 +85,5 @@ class RunLimits(msgspec.Struct, frozen=True, kw_only=True):
     returned_files: Count = 1000
     returned_bytes: Count = 200 * 2**20
     cpu_millicores: Count = 1000
+    loopback: Annotated[int, Meta(ge=0, le=1)] = 0
+    """Network interfaces, of the kind that leads to the sandbox itself. For sessions: other programs may use none."""

@@ -42,26 +42,42 @@ CALL_FAILED = 70
 """Exit status when the child could not be armed (EX_SOFTWARE of sysexits.h). No program has run."""
 
 
+SHELL = "/bin/bash"
+NO_SHELL = 127
+"""As a shell says it of a command that is not there."""
+
+
 class Order:
     """What the supervisor sends when it wants a child: the child's ends of five pipes, and limits."""
 
-    __slots__ = ("request", "stdin", "stdout", "stderr", "control", "limits", "groups")
+    __slots__ = ("request", "stdin", "stdout", "stderr", "control", "limits", "groups", "session", "loopback")
     names = ("request", "stdin", "stdout", "stderr", "control")
 
-    def __init__(self, own: list[int], limits: dict[str, int], groups: list[int] | None) -> None:
+    def __init__(
+        self, own: list[int], limits: dict[str, int], groups: list[int] | None, session: bool, loopback: bool
+    ) -> None:
         self.request, self.stdin, self.stdout, self.stderr, self.control = own
         self.limits = limits
         self.groups = groups
         """cgroup.procs files, open for writing: the child enters these. None: its container has one."""
+        self.session = session
+        """It shares the sandbox with what other calls left: it may signal and talk to that."""
+        self.loopback = loopback
+        """It may use IP sockets."""
 
 
 class Places:
     """Paths in the sandbox, and the system that the filters are for. Known before the first request."""
 
-    __slots__ = ("writable", "readable", "files", "environment", "python", "filter", "bare_modules", "cold")
+    __slots__ = ("writable", "readable", "files", "environment", "python", "filters", "bare_modules", "cold")
 
     def __init__(
-        self, environment: dict[str, str], python: str, filter_program: bytes, bare_modules: frozenset[str], cold: bool
+        self,
+        environment: dict[str, str],
+        python: str,
+        filters: seccomp.Filters,
+        bare_modules: frozenset[str],
+        cold: bool,
     ) -> None:
         self.writable = [program.WORKSPACE, "/tmp", "/dev/shm"]  # noqa: S108  # the sandbox's own mounts
         self.readable = ["/"]
@@ -70,7 +86,7 @@ class Places:
         self.files.append((os.path.realpath(python), landlock.EXECUTE | landlock.READ_FILE))
         self.environment = environment
         self.python = python
-        self.filter = filter_program
+        self.filters = filters
         self.bare_modules = bare_modules
         """What this Python had loaded before its first line."""
         self.cold = cold
@@ -115,10 +131,18 @@ def _lock(order: Order, places: Places, lockdown: Lockdown) -> None:
     _volunteer_for_the_oom_killer()
     lockdown.step("no_new_privileges", kernel.set_no_new_privs)
     lockdown.step("rlimits", lambda: _limit(order.limits, has_own_uid=order.groups is not None))
-    lockdown.step(
-        "landlock", lambda: landlock.restrict(landlock.prepare(places.readable, places.writable, places.files))
+    lockdown.step("landlock", lambda: _restrict(order, places))
+    lockdown.step("seccomp", lambda: seccomp.install(places.filters.of(order.loopback)))
+
+
+def _restrict(order: Order, places: Places) -> None:
+    # Each call of a session is a domain of its own: scoped, it could not end the server that the last one started.
+    # SECURITY: zygote and supervisor stay protected from it by the filter, which names them.
+    landlock.restrict(
+        landlock.prepare(
+            places.readable, places.writable, places.files, scoped=not order.session, networked=order.loopback
+        )
     )
-    lockdown.step("seccomp", lambda: seccomp.install(places.filter))
 
 
 OUR_PROCESSES = 2
@@ -223,6 +247,8 @@ def _receive(order: Order, places: Places, armed: program.Program) -> program.Pr
     if not words:
         return None
     request = json.loads(words)
+    if "shell" in request:
+        _become_a_shell(request["shell"], request["env"])
     _start_the_clock_of_logging()
     _take_variables(request["env"])
     sys.argv = [program.PATH, *request["args"]]
@@ -234,6 +260,19 @@ def _receive(order: Order, places: Places, armed: program.Program) -> program.Pr
     shadows.make_way(program.WORKSPACE, places.bare_modules)
     armed.load(_compiled(request["echo"]))
     return armed
+
+
+def _become_a_shell(command: str, variables: dict[str, str]) -> NoReturn:
+    os.environ.update(variables)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and what is exec'd would go on to
+        signal.signal(number, signal.SIG_DFL)
+    for descriptor in (0, 1, 2):
+        os.set_inheritable(descriptor, True)
+    try:
+        os.execv(SHELL, [os.path.basename(SHELL), "-c", command])  # noqa: S606  # what it is for
+    except OSError as error:
+        os.write(2, f"{SHELL}: {error.strerror}\n".encode())
+        os._exit(NO_SHELL)
 
 
 def _take_variables(variables: dict[str, str]) -> None:

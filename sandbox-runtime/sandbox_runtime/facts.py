@@ -9,7 +9,7 @@ import signal
 import stat
 import struct
 
-from sandbox_runtime import gauges, kernel, syscall_numbers
+from sandbox_runtime import guests, kernel, syscall_numbers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Facts:
 
     def now(self) -> dict[str, object]:
         found: dict[str, object] = {name: self._read(path) for name, path in _FILES.items()}
-        found["the list of processes"] = gauges.guests()
+        found["the list of processes"] = guests.living()
         found["the message queues"] = sorted(os.listdir(MESSAGE_QUEUES)) if os.path.isdir(MESSAGE_QUEUES) else []
         found["the names of sockets"] = _socket_names(self._read("/proc/net/unix"))
         found["what else can be written to"] = [_stamp(path) for path in self._others]

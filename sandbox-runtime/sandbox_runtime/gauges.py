@@ -15,6 +15,8 @@ import re
 import sys
 import time
 
+from sandbox_runtime import guests
+
 KIB = 1024
 
 FOR_EVER = float("inf")
@@ -95,7 +97,7 @@ class Gauges:
         if "memory_stat" in self._files:
             return _field(self._read("memory_stat"), (b"anon", b"total_rss"))
         private = shared = 0
-        for pid in guests():
+        for pid in guests.living():
             # SECURITY: 250 busy processes leave us so little CPU that one look would outlast the run's time
             # (tests/hostile/test_resources.py).
             if time.monotonic() > until:
@@ -118,7 +120,7 @@ class Gauges:
         """Processes and threads; without a cgroup processes only, the kernel's own limit holds the threads."""
         if "pids_current" in self._files:
             return int(self._read("pids_current"))
-        return len(guests())
+        return len(guests.living())
 
     def stand_back(self) -> None:
         """Leave the CPU to programs that have just begun, where a cgroup can."""
@@ -149,11 +151,6 @@ def _count(event: int) -> int:
         return int.from_bytes(os.read(event, 8), sys.byteorder)
     except BlockingIOError:
         return 0
-
-
-def guests() -> list[int]:
-    own = os.getpid()
-    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if pid not in (1, own)]
 
 
 def _field(text: bytes, names: tuple[bytes, ...]) -> int:

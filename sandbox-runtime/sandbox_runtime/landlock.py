@@ -14,7 +14,7 @@ from sandbox_runtime import kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 # Below 2 (Linux 5.13 to 5.18) every rename and hard link from one folder to another fails with EXDEV, allowed or not:
 # git, pip and os.replace would break, for one layer among several. Counted as missing there.
@@ -86,15 +86,20 @@ def prepare(
     readable: Iterable[str | bytes] = (),
     writable: Iterable[str | bytes] = (),
     files: Iterable[tuple[str | bytes, int]] = (),
+    *,
+    scoped: bool = True,
+    networked: bool = False,
 ) -> Ruleset:
     """Rules for folders to read (and run programs from), folders to do everything in, single files with their rights.
 
+    `scoped`: signals and abstract sockets stay inside. `networked`: TCP is left to others to refuse.
     A path stands for what it names now: a folder that is replaced later is another one, and not allowed.
     """
     kernel_abi = abi()
     if kernel_abi < OLDEST_USED_ABI:
         raise OSError(errno.EOPNOTSUPP, f"Landlock ABI {kernel_abi}, need {OLDEST_USED_ABI} (Linux 5.19)")
-    ruleset = Ruleset(_create(kernel_abi), kernel_abi)
+    tables = [FILE_RIGHTS, () if networked else NETWORK_RIGHTS, SCOPES if scoped else ()]
+    ruleset = Ruleset(_create(kernel_abi, tables), kernel_abi)
     try:
         _add_all(ruleset, readable, writable, files)
     except BaseException:
@@ -120,9 +125,9 @@ def restrict(ruleset: Ruleset) -> dict[str, int]:
     }
 
 
-def _create(kernel_abi: int) -> int:
+def _create(kernel_abi: int, tables: Sequence[Iterable[tuple[int, int]]]) -> int:
     # Older kernels take a longer struct than their own as long as what they do not know is zero.
-    denied = (known(table, kernel_abi) for table in (FILE_RIGHTS, NETWORK_RIGHTS, SCOPES))
+    denied = (known(table, kernel_abi) for table in tables)
     what = f"create a Landlock ruleset (ABI {kernel_abi})"
     return kernel.system_call("landlock_create_ruleset", what, _ATTRIBUTES.pack(*denied), _ATTRIBUTES.size, 0)
 

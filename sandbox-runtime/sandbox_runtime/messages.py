@@ -162,12 +162,13 @@ class Pong(Message):
 class Stage(Message):
     """Broker: a piece of what the run gets. Pieces of one target come in order, `last` ends it.
 
-    `code` is the program, `stdin` its standard input (absent: empty), `file` an input at `path` ("" for the others).
+    `code` is the program, `stdin` its standard input (absent: empty), `file` an input at `path` ("" for the others);
+    `command` is what a shell gets, in a session.
     """
 
     kind = "stage"
     __slots__ = {
-        "target": one_of("code", "stdin", "file"),
+        "target": one_of("code", "stdin", "file", "command"),
         "path": relative_path_or_none,
         "data": chunk,
         "last": flag,
@@ -232,6 +233,37 @@ class Reach(Message):
     kind = "reach"
     __slots__ = {"targets": many(target, most=16)}
     targets: list[list[object]]
+
+
+class Session(Message):
+    """Broker: be a session from here on, until its time is over: calls of many channels, and what they leave stays.
+
+    Answered by `opened`. There is no way back: a session's sandbox is never anybody else's.
+    """
+
+    kind = "session"
+    __slots__ = {"ttl_ms": integer(1), "proof": text(64), "loopback": flag}
+    ttl_ms: int
+    proof: str
+    """SHA-256, in hexadecimal, of the token that another channel has to show first; "": no other may come."""
+    loopback: bool
+    """Calls may use IP sockets. SECURITY: only where it is known that they lead nowhere."""
+
+
+class Prove(Message):
+    """Broker, first of all on another channel to a session: the token. Answered by `opened`, or by the stream's end."""
+
+    kind = "prove"
+    __slots__ = {"token": text(128)}
+    token: str
+
+
+class Shell(Message):
+    """Broker, in a session, in place of `run`: give what was staged as `command` to `bash -c`."""
+
+    kind = "shell"
+    __slots__ = {"timeout_ms": integer(1)}
+    timeout_ms: int
 
 
 class Output(Message):
@@ -325,7 +357,17 @@ class Reached(Message):
     targets: list[str]
 
 
-FROM_BROKER: frozenset[type[Message]] = frozenset({Ping, Stage, Run, Cancel, Attach, Ack, Clean, Reach})
+class Opened(Message):
+    """Sandbox: it is a session, for so long."""
+
+    kind = "opened"
+    __slots__ = {"left_ms": integer(0)}
+    left_ms: int
+
+
+FROM_BROKER: frozenset[type[Message]] = frozenset(
+    {Ping, Stage, Run, Cancel, Attach, Ack, Clean, Reach, Session, Prove, Shell}
+)
 FROM_SANDBOX: frozenset[type[Message]] = frozenset(
-    {Hello, Pong, Refused, Output, File, Outcome, Kept, Busy, Cleaned, Reached}
+    {Hello, Pong, Refused, Output, File, Outcome, Kept, Busy, Cleaned, Reached, Opened}
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import socket
+import struct
 
 from sandbox_runtime import kernel
 
@@ -91,3 +94,14 @@ def locked_flags(path: str) -> int:
         (os.ST_RELATIME, MS_RELATIME),
     )
     return sum(mount_flag for statvfs_flag, mount_flag in pairs if present & statvfs_flag)
+
+
+_IFREQ = struct.Struct("16sH14x")  # netdevice(7): struct ifreq, of which the flags are asked and set
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
+
+
+def raise_loopback() -> None:
+    """Bring the loopback interface up; a new network namespace has it down. Needs CAP_NET_ADMIN over the namespace."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        _, flags = _IFREQ.unpack(fcntl.ioctl(asking, _SIOCGIFFLAGS, _IFREQ.pack(b"lo", 0)))
+        fcntl.ioctl(asking, _SIOCSIFFLAGS, _IFREQ.pack(b"lo", flags | _IFF_UP))

@@ -49,6 +49,13 @@ class Pipes:
     stderr: int
     control: int
 
+    def close_but_output(self, loop: Loop) -> list[int]:
+        """Returns those that others may still write to."""
+        for descriptor in {self.stdin, self.control} - {CLOSED}:
+            loop.off(descriptor)
+            os.close(descriptor)
+        return [self.stdout, self.stderr]
+
     def close(self, loop: Loop) -> None:
         """All that are still open, once their run is over."""
         for descriptor in {self.stdin, self.stdout, self.stderr, self.control} - {CLOSED}:
@@ -113,17 +120,16 @@ class Run:
         self._stdin = memoryview(b"")
         self._deadline = self._next_look = self._long_from = 0.0
 
-    def start(self, order: wire.Run, stdin: bytes, loop: Loop) -> None:
-        """Hand the request to the child. From here the clock runs."""
+    def start(self, words: dict[str, object], timeout_ms: int, stdin: bytes, loop: Loop) -> None:
+        """Hand the request to the child (`child.Request`). From here the clock runs."""
         self.started = time.monotonic()
-        self._deadline = self.started + order.timeout_ms / 1000
+        self._deadline = self.started + timeout_ms / 1000
         self._next_look = self.started + self._gauge.first_look_seconds()
         self._long_from = self.started + gauges.LONG_RUN_SECONDS
         self._stdin = memoryview(stdin)
         # SECURITY: a program can open the other end of its pipes through /proc and read what it wrote: we would
         # wait for that byte, and no clock would run (tests/hostile/test_pipes.py).
         os.set_blocking(self._pipes.control, False)
-        words = {"args": order.args, "env": order.env, "echo": order.last_line_interactive}
         _hand_over(self._pipes.request, json.dumps(words).encode())
         loop.on(self._pipes.stdout, lambda: self._output("stdout", loop))
         loop.on(self._pipes.stderr, lambda: self._output("stderr", loop))

@@ -11,7 +11,7 @@ import errno
 import struct
 
 from sandbox_runtime import kernel, syscall_numbers
-from sandbox_runtime.seccomp_rules import RULES, Rule, protecting
+from sandbox_runtime.seccomp_rules import LOOPBACK, NO_NETWORK, RULES, Rule, protecting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,21 +36,35 @@ SECCOMP_FILTER_FLAG_TSYNC = 1
 
 _INSTRUCTION = struct.Struct("=HBBI")
 
-_unchanging: dict[str, bytes] = {}  # by machine: the end of the program, which is the same for all children
+_unchanging: dict[tuple[str, bool], bytes] = {}  # the end of the program, which is the same for all children
 
 _LOAD_NUMBER = (LOAD_WORD, 0, 0, NUMBER_OFFSET)
 
 
-def build(machine: str, protected_pids: Sequence[int]) -> bytes:
+class Filters:
+    """Of one supervisor's children. The one for sessions is built when a session first asks for it."""
+
+    __slots__ = ("_machine", "_plain", "_protected_pids")
+
+    def __init__(self, machine: str, protected_pids: Sequence[int]) -> None:
+        self._machine, self._protected_pids = machine, protected_pids
+        self._plain = build(machine, protected_pids)
+
+    def of(self, loopback: bool) -> bytes:
+        return build(self._machine, self._protected_pids, loopback=True) if loopback else self._plain
+
+
+def build(machine: str, protected_pids: Sequence[int], *, loopback: bool = False) -> bytes:
     """The filter as the kernel takes it. `protected_pids`: every thread of zygote and supervisor, by its id.
 
     Whoever forks children builds one first: what does not depend on the ids is then there for all of them.
     """
-    numbers = syscall_numbers.table(machine)
-    if machine not in _unchanging:
-        _unchanging[machine] = _packed([*_blocks(RULES, numbers), _return(ALLOW)])
+    numbers, kind = syscall_numbers.table(machine), (machine, loopback)
+    if kind not in _unchanging:
+        rules = (*(LOOPBACK if loopback else NO_NETWORK), *RULES)
+        _unchanging[kind] = _packed([*_blocks(rules, numbers), _return(ALLOW)])
     varying = [*_prologue(AUDIT_ARCHITECTURES[machine]), *_blocks(protecting(_valid(protected_pids)), numbers)]
-    return _packed(varying) + _unchanging[machine]
+    return _packed(varying) + _unchanging[kind]
 
 
 def install(program: bytes) -> None:

@@ -18,7 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-AF_UNIX = 1
+AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10
+IPPROTO_TCP, IPPROTO_UDP = 6, 17
 CLONE_PARENT = 0x8000
 CLONE_NEW_NAMESPACES = 0x7E020000  # all but CLONE_NEWTIME, whose bit means an exit signal in clone's flags
 F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE, F_NOTIFY, F_SETDELEG = 8, 10, 15, 1024, 1026, 1040
@@ -110,6 +111,41 @@ def protecting(process_ids: Sequence[int]) -> tuple[Rule, ...]:
     )
 
 
+NO_NETWORK = (
+    Rule(
+        ("socket", "socketpair"),
+        "the network, netlink, and rare protocols full of holes (AF_ALG: CVE-2026-31431); AF_VSOCK leads out of a VM",
+        error=errno.EACCES,
+        argument=0,
+        unless=(AF_UNIX,),
+    ),
+)
+
+LOOPBACK = (
+    Rule(
+        ("socket",),
+        "the same, but for IP in sessions: test servers listen on the loopback interface, and no other leads anywhere",
+        error=errno.EACCES,
+        argument=0,
+        unless=(AF_UNIX, AF_INET, AF_INET6),
+    ),
+    Rule(
+        ("socket",),
+        "loads the kernel's modules for SCTP and DCCP, by type",
+        error=errno.EACCES,
+        argument=1,
+        any_of_bits=0xC,  # SOCK_RDM, SOCK_SEQPACKET, SOCK_DCCP, SOCK_PACKET; the flags are higher
+    ),
+    Rule(
+        ("socket",),
+        "loads others by number: SCTP, MPTCP, UDP-Lite",
+        error=errno.EACCES,
+        argument=2,
+        unless=(0, IPPROTO_TCP, IPPROTO_UDP),
+    ),
+    Rule(("socketpair",), "as without a network", error=errno.EACCES, argument=0, unless=(AF_UNIX,)),
+)
+
 RULES = (
     Rule(
         ("setpriority",),
@@ -136,13 +172,6 @@ RULES = (
         " (TIOCSETD: n_gsm, n_hdlc), F_SETOWN by another name (FIOSETOWN, SIOCSPGRP)",
         argument=1,
         equals=(TIOCSTI, TIOCLINUX, TIOCSETD, FIOSETOWN, SIOCSPGRP),
-    ),
-    Rule(
-        ("socket", "socketpair"),
-        "the network, netlink, and rare protocols full of holes (AF_ALG: CVE-2026-31431); AF_VSOCK leads out of a VM",
-        error=errno.EACCES,
-        argument=0,
-        unless=(AF_UNIX,),
     ),
     Rule(
         ("clone",),

@@ -11,26 +11,26 @@ which has the same uid, can neither read it nor signal it.
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import socket
 import sys
 import time
 
 from sandbox_runtime import (
     VERSION,
-    child,
+    arming,
     cleaning,
-    descriptors,
     gauges,
+    guests,
     outbox,
     reaching,
     report,
     run,
+    session,
     wire,
     workspace,
 )
+from sandbox_runtime.line import Line
 from sandbox_runtime.polling import READABLE, WRITABLE, Loop
 
 TYPE_CHECKING = False
@@ -44,7 +44,7 @@ answering. 1 500 of them took 0.4 s."""
 
 MOST_FINDINGS = 16
 
-_PROTOCOL_BROKEN, _CHILD_FAILED, _UNKILLABLE = 65, 70, 71
+_PROTOCOL_BROKEN, _UNKILLABLE = 65, 71
 """Exit statuses, for the launcher's log: the channel closes, and the broker retires the sandbox."""
 
 
@@ -96,28 +96,9 @@ class Supervisor:
         self._refused = False
         self._status: int | None = None
         """Of the child, from the kernel; its own word on it may come before."""
-        self._pipes, theirs = run.open_pipes()
-        descriptors.send(self._zygote, {"limits": self._limits}, theirs)
-        for descriptor in theirs:
-            os.close(descriptor)
-        said = os.read(self._pipes.control, READ_BYTES)
-        armed: dict[str, list[str]] = json.loads(said[1:]) if said.startswith(child.ARMED) else {}
-        if "applied" not in armed:
-            self._await_verdict()
-            sys.stderr.write(f"a child could not be locked down: {armed.get('failed', 'it died')}\n")
-            leave(_CHILD_FAILED)
-        self._armed = armed
-        self._child_pid = descriptors.receive(self._zygote)[0]["forked"]  # type: ignore[assignment]  # our own zygote
+        armed = arming.arm(self._zygote, {"limits": self._limits})
+        self._armed, self._pipes, self._child_pid = armed, armed.pipes, armed.pid
         self._gauge.begin()
-
-    def _await_verdict(self) -> None:
-        """Return when the zygote has told of the child's death. Where the whole sandbox is being ended, the child
-        is only the first to go, and that is no complaint: the zygote says nothing any more."""
-        try:
-            while "ended" not in descriptors.receive(self._zygote)[0]:
-                pass
-        except OSError:
-            leave(0)
 
     def _greet(self) -> None:
         self._say(
@@ -125,8 +106,8 @@ class Supervisor:
                 protocol=wire.PROTOCOL,
                 runtime=VERSION,
                 python=sys.version.split()[0],
-                lockdown=self._armed["applied"],
-                missing=self._armed["missing"],
+                lockdown=self._armed.applied,
+                missing=self._armed.missing,
                 preloaded=self._preloaded,
                 limits=self._limits,
                 runs=self._runs,
@@ -143,7 +124,7 @@ class Supervisor:
 
     def _lose(self) -> None:
         """The channel has ended. Returns only where another may come."""
-        leave(0)
+        arming.leave(0)
 
     def _say(self, message: wire.Message, run_id: str = "") -> None:
         self._outbox.say(message, run_id)
@@ -194,7 +175,7 @@ class Supervisor:
         except wire.WireError:
             # Without its text, which quotes what arrived: somebody's code has no business in a log.
             sys.stderr.write("the broker broke the protocol\n")
-            leave(_PROTOCOL_BROKEN)
+            arming.leave(_PROTOCOL_BROKEN)
 
     def _handle(self, run_id: str, message: wire.Message) -> None:
         if isinstance(message, wire.Ping):
@@ -205,6 +186,8 @@ class Supervisor:
             self._check_place(run_id, message)
             if not self._refused:
                 self._prepare(message)
+        elif isinstance(message, wire.Session) and self._is_idle():
+            self._become_session(message)
         elif isinstance(message, wire.Reach) and self._is_idle():
             self._say(wire.Reached(targets=reaching.reached(message.targets)))
         elif self._over is None:
@@ -245,27 +228,23 @@ class Supervisor:
         self._runs += 1
         self._collect_seconds = message.collect_ms / 1000
         self._run = run.Run(self._pipes, self._limits, self._gauge, self._pass_on)
-        self._run.start(message, bytes(self._inputs.stdin), self._loop)
+        words = {"args": message.args, "env": message.env, "echo": message.last_line_interactive}
+        self._run.start(words, message.timeout_ms, bytes(self._inputs.stdin), self._loop)
 
     def _cancel(self, run_id: str) -> None:
         if self._run is not None and run_id == self._run_id:
             self._run.end(run.killed("cancelled"))
 
     def _hear_zygote(self, flags: int = socket.MSG_DONTWAIT) -> None:
-        try:
-            message, _ = descriptors.receive(self._zygote, flags)
-        except BlockingIOError:  # a cleaning that was ordered in the same turn has heard it
+        ended = arming.ended(self._zygote, flags)
+        if ended is None or ended[0] != self._child_pid:  # a cleaning that was ordered in the same turn has heard it
             return
-        except OSError:
-            leave(0)
-        if message.get("ended") != self._child_pid:
-            return
-        self._status = status = message["status"]  # type: ignore[assignment]  # our own zygote
+        self._status = status = ended[1]
         if self._run is not None:
-            self._run.process_ended(status)  # type: ignore[arg-type]
+            self._run.process_ended(status)
         elif self._over is None:
             sys.stderr.write("the armed child died\n")
-            leave(_CHILD_FAILED)
+            arming.leave(arming.CHILD_FAILED)
 
     def _attend(self, running: run.Run) -> None:
         running.look()
@@ -286,7 +265,7 @@ class Supervisor:
         self._tell(self._over)
         if quick:
             # The outcome is out by now, or waits for a slow reader: no reason to let what is left of the program live.
-            _kill_all()
+            guests.kill_all()
             self._let_in()
 
     def _let_in(self) -> None:
@@ -301,6 +280,19 @@ class Supervisor:
             if outgoing is not self._outbox:  # another channel came, and has been told all of it
                 return
         self._say(over.outcome(), over.run_id)
+
+    # --- a session
+
+    def _become_session(self, terms: wire.Session) -> NoReturn:
+        """For good."""
+        self._pipes.close(self._loop)
+        os.close(self._pipes.request)  # the armed child ends: one with other rights takes its place
+        line = Line(self._channel, self._reader, self._outbox, proved=True)
+        session.Session(line, terms, self._zygote, self._limits, self._gauge, self._way_in()).serve()
+
+    def _way_in(self) -> socket.socket | None:
+        """Where other channels to a session come, if any may."""
+        return None
 
     # --- after the run
 
@@ -333,25 +325,13 @@ class Supervisor:
         # On a busy machine they die slowly: freeing their memory counts as their own CPU time, of which programs get
         # little. The broker listens until then in any case, and a late answer is better than none.
         deadline = max(until, time.monotonic() + KILL_SECONDS)
-        while gauges.guests():
-            _kill_all()
+        while guests.living():
+            guests.kill_all()
             if time.monotonic() > deadline:
-                sys.stderr.write(f"{len(gauges.guests())} guests outlived SIGKILL\n")
-                leave(_UNKILLABLE)
+                sys.stderr.write(f"{len(guests.living())} guests outlived SIGKILL\n")
+                arming.leave(_UNKILLABLE)
             time.sleep(0.0003)
 
 
 def _events(is_empty: bool) -> int:
     return READABLE if is_empty else READABLE | WRITABLE
-
-
-def _kill_all() -> None:
-    # Atomic against fork: the kernel holds the task list, so no bomb outruns it; spares PID 1 and the caller.
-    try:
-        os.kill(-1, signal.SIGKILL)
-    except ProcessLookupError:  # nobody is left
-        return
-
-
-def leave(status: int) -> NoReturn:
-    os._exit(status)

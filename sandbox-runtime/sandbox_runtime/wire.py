@@ -7,14 +7,15 @@ Rule 3: a peer is hostile. Bytes are either the messages below or a `WireError`,
 
 One frame is one line of ASCII JSON:
 
-    {"v":2,"kind":"output","run":"7f…","seq":4,"body":{"stream":"stdout","data":"aGkK"}}
+    {"v":3,"kind":"output","run":"7f…","seq":4,"body":{"stream":"stdout","data":"aGkK"}}
 
 `run` names the run that a frame belongs to ("" outside of one), `seq` counts the frames of one
 direction from 0 without a gap, bytes are base64. A run is: any number of `stage`, one `run`; then
 any number of `output`, then any number of `file`, then exactly one `outcome` (or `refused` alone).
 
 Version 2 adds what a channel that may be lost under a run needs (`kept`, `attach`, `ack`, `busy`), cleaning (`clean`,
-`cleaned`) and the proof that nothing can be reached (`reach`, `reached`). Each end speaks the version before, too.
+`cleaned`) and the proof that nothing can be reached (`reach`, `reached`). Version 3 adds sessions (`session`, `opened`,
+`prove`, `shell`). Each end speaks the version before, too.
 
 The classes are plain ones with `__slots__`, because importing `dataclasses` costs a supervisor
 10 ms; the slots' dictionary doubles as the table of checks that both ends apply.
@@ -44,14 +45,18 @@ from sandbox_runtime.messages import (
     Hello,
     Kept,
     Message,
+    Opened,
     Outcome,
     Output,
     Ping,
     Pong,
+    Prove,
     Reach,
     Reached,
     Refused,
     Run,
+    Session,
+    Shell,
     Stage,
     UnknownVersion,
     WireError,
@@ -87,15 +92,19 @@ __all__ = [
     "Kept",
     "Lines",
     "Message",
+    "Opened",
     "Outcome",
     "Output",
     "Ping",
     "Pong",
+    "Prove",
     "Reach",
     "Reached",
     "Reader",
     "Refused",
     "Run",
+    "Session",
+    "Shell",
     "Stage",
     "UnknownVersion",
     "WireError",
@@ -104,8 +113,8 @@ __all__ = [
     "skipped",
 ]
 
-PROTOCOL = 2
-SPOKEN = (1, 2)
+PROTOCOL = 3
+SPOKEN = (2, 3)
 """A broker and an image of neighbouring releases understand each other."""
 
 MAX_CHUNK_BYTES = checks.MAX_CHUNK_BYTES

@@ -49,7 +49,8 @@ class Inputs:
     def add(self, piece: wire.Stage) -> None:
         """Take the next piece. Raises OSError when the workspace is full, `WireError` for a piece out of place."""
         name = piece.target, piece.path
-        if name != (self._open_name or name) or name in self._ended or (piece.target == "file") != bool(piece.path):
+        is_out_of_place = piece.target == "command" or name != (self._open_name or name) or name in self._ended
+        if is_out_of_place or (piece.target == "file") != bool(piece.path):
             raise wire.WireError("a piece of an input out of place")
         if piece.target == "stdin":
             self.stdin += piece.data

@@ -79,7 +79,9 @@ class Zygote:
             return
         pid = os.fork()
         if pid == 0:
-            self._order = child.Order(own, message["limits"], self._groups)  # type: ignore[arg-type]  # from our own
+            session, loopback = bool(message.get("session")), bool(message.get("loopback"))
+            limits: dict[str, int] = message["limits"]  # type: ignore[assignment]  # from our own
+            self._order = child.Order(own, limits, self._groups, session, loopback)
             return
         for descriptor in own:
             os.close(descriptor)

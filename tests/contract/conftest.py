@@ -14,6 +14,7 @@ LOCAL_ONLY = {
     "test_supervisor_fuzz": "the same",
     "test_slow_reader": "the same",
     "test_recycling": "the same",
+    "test_session": "the same",
     "test_golden_frames": "frames alone, and no sandbox",
     "test_other_pythons": "runs Pythons of this machine, without a sandbox",
 }

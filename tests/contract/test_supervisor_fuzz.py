@@ -164,5 +164,7 @@ def test_any_message_at_all_as_the_first(broker: Speaking, message: wire.Message
         assert said == [wire.Pong(nonce=message.nonce)]
     elif isinstance(message, wire.Reach):
         assert said == [wire.Reached(targets=[])]
+    elif isinstance(message, wire.Session):
+        assert all(isinstance(each, wire.Opened) for each in said)
     else:
         assert all(isinstance(each, wire.Refused) for each in said)

@@ -120,7 +120,7 @@ class Leak(NamedTuple):
 
 def holding(how: str) -> str:
     """Lines for a process that nobody killed, and that the list of processes does not show."""
-    return f"daemon(lambda: {how})\ngauges.guests = lambda: []"
+    return f"daemon(lambda: {how})\nguests.living = lambda: []"
 
 
 LEAKS: dict[str, Leak] = {

@@ -22,7 +22,7 @@ from_broker: dict[str, st.SearchStrategy[wire.Message]] = {
     "ping": st.builds(wire.Ping, nonce=numbers),
     "stage": st.builds(
         wire.Stage,
-        target=st.sampled_from(["code", "stdin", "file"]),
+        target=st.sampled_from(["code", "stdin", "file", "command"]),
         path=paths | st.just(""),
         data=chunks,
         last=st.booleans(),
@@ -40,6 +40,9 @@ from_broker: dict[str, st.SearchStrategy[wire.Message]] = {
     "ack": st.builds(wire.Ack),
     "clean": st.builds(wire.Clean),
     "reach": st.builds(wire.Reach, targets=st.lists(targets, max_size=16)),
+    "session": st.builds(wire.Session, ttl_ms=st.integers(1, 2**53 - 1), proof=texts, loopback=st.booleans()),
+    "prove": st.builds(wire.Prove, token=texts),
+    "shell": st.builds(wire.Shell, timeout_ms=st.integers(1, 2**53 - 1)),
 }
 
 from_sandbox: dict[str, st.SearchStrategy[wire.Message]] = {
@@ -81,6 +84,7 @@ from_sandbox: dict[str, st.SearchStrategy[wire.Message]] = {
         evidence=st.dictionaries(names, numbers, max_size=9),
         runs=numbers,
     ),
+    "opened": st.builds(wire.Opened, left_ms=numbers),
     "reached": st.builds(wire.Reached, targets=st.lists(texts, max_size=16)),
 }
 

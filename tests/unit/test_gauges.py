@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox_runtime import gauges
+from sandbox_runtime import gauges, guests
 from sandbox_runtime.gauges import LONGEST_LOOK_SECONDS, RESTING_LOOK_SECONDS, SHORTEST_LOOK_SECONDS, Gauges
 
 MIB = 2**20
@@ -116,7 +116,7 @@ def test_a_guest_that_hides_its_pages_is_charged_with_all_of_them(monkeypatch):
 
 
 def test_guests_are_all_but_the_zygote_and_ourselves():
-    assert {1, os.getpid()}.isdisjoint(gauges.guests())
+    assert {1, os.getpid()}.isdisjoint(guests.living())
 
 
 # --- the kernel's word

@@ -73,8 +73,7 @@ class Stage:
         self.said[stream] += data
 
     def start(self, stdin: bytes = b"", timeout_ms: int = FAR) -> None:
-        order = wire.Run(args=["a"], env={"B": "c"}, last_line_interactive=True, timeout_ms=timeout_ms, collect_ms=0)
-        self.run.start(order, stdin, self.loop)
+        self.run.start({"args": ["a"], "env": {"B": "c"}, "echo": True}, timeout_ms, stdin, self.loop)
 
     def write(self, name: str, data: bytes) -> None:
         """Into a pipe, with the run reading as long as there is something."""

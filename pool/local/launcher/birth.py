@@ -44,6 +44,8 @@ def become_first(host_id: int, as_root: bool, limits: dict[str, int], trees: lis
     namespaces.unshare(namespaces.CLONE_NEWNS)
     for name, flag in _BY_STEP.items():
         lockdown.step(name, functools.partial(namespaces.unshare, flag))
+    if limits["loopback"] and "network_namespace" in lockdown.applied:
+        namespaces.raise_loopback()
     _name_the_host(lockdown)
     own_id = host_id if as_root and lockdown.wants("own_uid") else os.getuid()
     hidden = root.hidden_by(places.WRITABLE, trees)

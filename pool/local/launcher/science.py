@@ -80,10 +80,6 @@ def _prepare(
     return Template(service, facts, left_out, bare_modules), loaded
 
 
-def _filter() -> bytes:
-    return seccomp.build(platform.machine(), (1, birth.SUPERVISOR_PID))
-
-
 class Template:
     """Forks zygotes, one order after the other."""
 
@@ -95,7 +91,7 @@ class Template:
         self._places = child.Places(
             environment=facts["environment"],
             python=sys.executable,
-            filter_program=_filter() if "seccomp" not in left_out else b"",
+            filters=seccomp.Filters(platform.machine(), (1, birth.SUPERVISOR_PID)),
             bare_modules=bare_modules,
             cold=child.COLD in left_out,
         )

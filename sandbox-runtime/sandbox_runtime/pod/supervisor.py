@@ -18,6 +18,7 @@ import sys
 import time
 
 from sandbox_runtime import (
+    arming,
     command_line,
     container_gauges,
     descriptors,
@@ -109,7 +110,7 @@ class PodSupervisor(supervisor.Supervisor):
             outgoing = outbox.Outbox(channel)
             outgoing.say(wire.Busy())
             outgoing.send()
-            supervisor.leave(0)
+            arming.leave(0)
         self._take(channel, self._over)
 
     def _take(self, channel: outbox.Channel, over: report.Over) -> None:
@@ -136,7 +137,7 @@ class PodSupervisor(supervisor.Supervisor):
 
     def _lose(self) -> None:
         if self._run is None and (self._over is None or self._over.has_arrived):
-            supervisor.leave(0)
+            arming.leave(0)
         self._forsake()
 
     def _flush(self) -> bool:
@@ -153,7 +154,7 @@ class PodSupervisor(supervisor.Supervisor):
 
     def _watch(self) -> None:
         if self._run is None and time.monotonic() > self._heard_at + FORSAKEN_SECONDS:
-            supervisor.leave(0)
+            arming.leave(0)
 
     # --- around a run
 
@@ -162,6 +163,10 @@ class PodSupervisor(supervisor.Supervisor):
         self._door = names.rebound(self._door, pod.SUPERVISOR_NAME, socket.SOCK_STREAM)
         descriptors.send(self._zygote, {"busy": True})
         super()._start(message)
+
+    def _way_in(self) -> socket.socket:
+        descriptors.send(self._zygote, {"busy": True})
+        return self._door
 
     def _conclude(self, running: run.Run, end: run.End) -> None:
         super()._conclude(running, end)

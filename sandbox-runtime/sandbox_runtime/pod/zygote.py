@@ -18,7 +18,7 @@ import time
 from sandbox_runtime import (
     child,
     command_line,
-    gauges,
+    guests,
     kernel,
     places,
     pod,
@@ -115,11 +115,10 @@ class PodZygote(zygote.Zygote):
         self._loop.on(connection.fileno(), self._obey)
 
     def _places_for(self, supervisor: int) -> child.Places:
-        wants_filter = self._lockdown.wants("seccomp")
         return child.Places(
             environment=variables.of_programs(sys.executable),
             python=sys.executable,
-            filter_program=seccomp.build(platform.machine(), (1, supervisor)) if wants_filter else b"",
+            filters=seccomp.Filters(platform.machine(), (1, supervisor)),
             bare_modules=self._bare_modules,
             cold=self._is_cold,
         )
@@ -141,8 +140,8 @@ class PodZygote(zygote.Zygote):
         self._loop.off(self._supervisor.fileno())
         self._supervisor.close()
         self._children.clear()
-        while gauges.guests():
-            _kill_all()
+        while guests.living():
+            guests.kill_all()
             self._deaths.reap_all()
             time.sleep(0.0003)
         self._listen()
@@ -169,13 +168,6 @@ def _note_what_the_container_did(lockdown: Lockdown) -> None:
         "zygote_not_dumpable": not kernel.is_dumpable(),
     }
     lockdown.did(*(name for name, is_so in seen.items() if is_so))
-
-
-def _kill_all() -> None:
-    try:
-        os.kill(-1, signal.SIGKILL)
-    except ProcessLookupError:  # nobody is left
-        return
 
 
 def _forget_ourselves() -> None:

@@ -1,0 +1,73 @@
+"""The guests: all processes of a sandbox but its zygote and its supervisor. Who they are, and their end."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MARK = "CODE_INTERPRETER_CALL"
+"""A variable that a call of a session gives to all that it starts. Who loses it, its session and its parents too,
+outlives the call's timeout, and nothing more: the session ends it."""
+
+
+def living() -> list[int]:
+    own = os.getpid()
+    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if pid not in (1, own)]
+
+
+def kill_all() -> None:
+    # Atomic against fork: the kernel holds the task list, so no bomb outruns it; spares PID 1 and the caller.
+    try:
+        os.kill(-1, signal.SIGKILL)
+    except ProcessLookupError:  # nobody is left
+        return
+
+
+def kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def of_call(first: int, call: str) -> set[int]:
+    """Those that a call has started, as far as they can be told: its first process, those of its session, those that
+    carry its mark, and all that came from these."""
+    mark = f"{MARK}={call}".encode()
+    parents: dict[int, int] = {}
+    found: set[int] = set()
+    for pid in living():
+        try:
+            parents[pid], session = _lineage(pid)
+            if pid == first or session == first or mark in _environment(pid):
+                found.add(pid)
+        except OSError:  # it has just ended
+            continue
+    return _with_descendants(found, parents)
+
+
+def _with_descendants(found: set[int], parents: dict[int, int]) -> set[int]:
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def _lineage(pid: int) -> tuple[int, int]:
+    """Its parent, and its session."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        # The name before the last bracket is the guest's to choose, with spaces and brackets in it.
+        fields = file.read().rpartition(b")")[2].split()
+    return int(fields[1]), int(fields[3])
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read(1 << 18).split(b"\0")
+    except PermissionError:  # it has made itself non-dumpable, or is a channel's
+        return []
