@@ -8,6 +8,7 @@ from typing import Protocol
 
 import msgspec
 
+from pool.settings import RunLimits
 from sandbox_runtime import wire
 
 
@@ -80,7 +81,9 @@ class Backend(Protocol):
     def run(self) -> AbstractAsyncContextManager[None]:
         """Own the backend's background work for as long as the context is open."""
 
-    async def create(self, slot: str, *, on_lost: Callable[[], None], on_cut: Callable[[], None]) -> Sandbox:
+    async def create(
+        self, slot: str, *, on_lost: Callable[[], None], on_cut: Callable[[], None], limits: RunLimits
+    ) -> Sandbox:
         """Start a sandbox for `slot`: returns when its channel is open (its `hello` may still be under way).
 
         Cancelled or failed, it leaves nothing behind. `on_lost` is called at most once, from the event

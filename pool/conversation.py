@@ -33,8 +33,9 @@ from pool.errors import (
     SandboxStartFailed,
 )
 from pool.frames import Frames
-from pool.program import Outcome, Program, Reason, Sink, SkippedFile, StagedFile
+from pool.program import Outcome, Program, Sink, StagedFile, outcome_of
 from pool.reattach import Reattachment
+from pool.session import Session
 from pool.settings import RunLimits
 from pool.transcript import Transcript
 from sandbox_runtime import wire
@@ -113,18 +114,12 @@ class Conversation:
             raise RemoteProtocolError(f"a sandbox that claims {cleaned.runs} runs, and has had {self.runs}")
         return cleaned
 
-    @property
-    def can_be_cleaned(self) -> bool:
-        return self._protocol >= 2
-
     async def reach(self, targets: Sequence[Target], deadline: float) -> list[str]:
         """Which of the targets (protocol, host, port) can be reached from inside."""
         asked = wire.Reach(targets=[list(each) for each in targets])
         return (await self._ask(asked, wire.Reached, deadline)).targets
 
     async def _ask(self, question: wire.Message, kind: type[_Answer], deadline: float) -> _Answer:
-        if self._protocol < 2:
-            raise RemoteProtocolError(f"protocol {self._protocol} has no {question.kind}")
         await self._frames.say(question, deadline)
         run, message = await self._frames.next(deadline, kind.kind)
         if run or not isinstance(message, kind):
@@ -156,7 +151,28 @@ class Conversation:
         ends_at = anyio.current_time() + program.timeout_ms / 1000
         self._may_reattach_at = 0.0 if self._has_landlock else ends_at
         ended = await self._listen(run, sink, deadline)
-        return _outcome(ended, stage_seconds=started - began, run_seconds=time.perf_counter() - started)
+        return outcome_of(ended, stage_seconds=started - began, run_seconds=time.perf_counter() - started)
+
+    async def become_session(self, terms: wire.Session, files: Sequence[StagedFile], deadline: float) -> Session:
+        """Stage the files, and hold the sandbox as a session from here on. No run may follow."""
+        if self._protocol < 3:
+            raise RemoteProtocolError(f"protocol {self._protocol} has no sessions")
+        run = uuid.uuid4().hex
+        self._expect_silence()
+        with anyio.CancelScope(deadline=deadline) as scope:
+            async with aclosing(staging.of_files(files)) as inputs:
+                async for message in inputs:
+                    await self._frames.gather(message, run)
+            await self._frames.say(terms, deadline, run)
+        if scope.cancelled_caught:
+            raise SandboxLost("it did not take the session's files in time")
+        _, heard = await self._frames.next(deadline, "opened")
+        self._expect_silence()
+        if isinstance(heard, wire.Refused):
+            raise InputsRefused(heard.path, heard.resource)
+        if not isinstance(heard, wire.Opened):
+            raise RemoteProtocolError(f"a {heard.kind} frame in place of opened")
+        return Session(self._frames, self._limits)
 
     # --- saying ---
 
@@ -225,7 +241,7 @@ class Conversation:
         return await self._frames.next_by(until, "an outcome")
 
     async def _reattach(self, transcript: Transcript, deadline: float) -> None:
-        if self._reconnect is None or self._protocol < 2:
+        if self._reconnect is None:
             raise SandboxLost("its channel was lost, and there is no other")
         self.reattached = True
         if self._may_reattach_at > deadline:
@@ -235,7 +251,7 @@ class Conversation:
 
     async def _acknowledge(self, run: str, deadline: float) -> None:
         """So that nothing is kept for a channel that need not come any more (a pod ends at once only then)."""
-        if self._reconnect is None or self._protocol < 2:
+        if self._reconnect is None:
             return
         try:
             await self._frames.say(wire.Ack(), deadline, run)
@@ -266,20 +282,3 @@ async def _pass_on(message: wire.Message, sink: Sink) -> None:
             await sink.output("stdout" if message.stream == "stdout" else "stderr", message.data)
         case wire.File():
             await sink.file(message.path, message.data, message.last)
-
-
-def _outcome(ended: wire.Outcome, *, stage_seconds: float, run_seconds: float) -> Outcome:
-    return Outcome(
-        exit_code=ended.exit_code,
-        reason=Reason(ended.reason),
-        signal=ended.signal,
-        duration_ms=ended.duration_ms,
-        limits_hit=tuple(ended.limits_hit),
-        stdout_truncated=ended.stdout_truncated,
-        stderr_truncated=ended.stderr_truncated,
-        files_skipped=tuple(SkippedFile(path, reason) for path, reason in ended.files_skipped),
-        files_skipped_count=ended.files_skipped_count,
-        stage_ms=stage_seconds * 1000,
-        run_ms=max(0.0, run_seconds * 1000 - ended.collect_ms),
-        collect_ms=float(ended.collect_ms),
-    )

@@ -151,7 +151,9 @@ class Keeper:
 
     async def _make_warm(self) -> Conversation:
         books = self._books
-        self._sandbox = await books.backend.create(self._order.slot, on_lost=self.on_lost, on_cut=self.on_cut)
+        self._sandbox = await books.backend.create(
+            self._order.slot, on_lost=self.on_lost, on_cut=self.on_cut, limits=books.limits
+        )
         conversation = Conversation(self._sandbox.channel, books.limits, self._sandbox.reconnect)
         conversation.runs = self._sandbox.runs
         self._conversation = conversation
@@ -160,7 +162,7 @@ class Keeper:
         self._egress_at = anyio.current_time()
         if self._order.canary or books.settings.canary_each:
             await canary.prove(conversation)
-        if books.settings.canary_each and conversation.can_be_cleaned:
+        if books.settings.canary_each:
             await self._clean_after_canary(conversation)
         return conversation
 

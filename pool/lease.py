@@ -10,7 +10,9 @@ from pool.backend import Isolation, Sandbox
 from pool.conversation import Conversation
 from pool.errors import InputsRefused, LocalProtocolError, RemoteProtocolError, SandboxLost
 from pool.program import Outcome, Program, Reason, Sink, StagedFile
+from pool.session import Session
 from pool.states import Retirement
+from sandbox_runtime import wire
 
 LAST_WORDS_SECONDS = 1.0
 """After a sandbox is known to be gone, its outcome may still be on the way. Smaller risks finished runs;
@@ -30,6 +32,7 @@ class Lease:
         self.lease_ms = 0.0
         """From being granted to having it in hand."""
         self.outcome: Outcome | None = None
+        self.is_session = False
         self._conversation = conversation
         self._held = sandbox
         self._doubt: Retirement | None = Retirement.UNUSED
@@ -59,6 +62,29 @@ class Lease:
         else:
             self._doubt = None
         return self.outcome
+
+    async def open_session(
+        self, *, ttl_seconds: float, files: Sequence[StagedFile], deadline: float, proof: str = "", loopback: bool
+    ) -> Session:
+        """Hold the sandbox as a session, for as long as the lease lasts, and `ttl_seconds` at most; in place of a run.
+
+        `proof` is the SHA-256 of what another channel has to show. Raises as `run` does.
+        """
+        if self._dead is not None:
+            raise self._dead
+        self._dead = LocalProtocolError("this lease's sandbox is a session")
+        terms = wire.Session(ttl_ms=max(1, round(ttl_seconds * 1000)), proof=proof, loopback=loopback)
+        self._doubt = Retirement.LOST
+        try:
+            session = await self._conversation.become_session(terms, files, deadline)
+        except InputsRefused:
+            self._doubt = Retirement.USED
+            raise
+        except RemoteProtocolError:
+            self._doubt = Retirement.MISBEHAVED
+            raise
+        self._doubt, self.is_session = Retirement.USED, True
+        return session
 
     async def _outcome(self, program: Program, files: Sequence[StagedFile], sink: Sink, deadline: float) -> Outcome:
         with self._scope:
@@ -91,6 +117,8 @@ class Lease:
     @property
     def result(self) -> str | None:
         """What became of the run, in a word; None if there was none."""
+        if self.is_session:
+            return None
         if self.outcome is not None:
             return self.outcome.reason.value
         if self._doubt is Retirement.USED:

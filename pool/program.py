@@ -8,6 +8,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from sandbox_runtime import wire
+
 Stream = Literal["stdout", "stderr"]
 
 
@@ -80,3 +82,21 @@ class Sink(Protocol):
 
     async def file(self, path: str, data: bytes, last: bool) -> None:
         """A piece of a file: pieces in order, one file at a time; `last` ends it."""
+
+
+def outcome_of(ended: wire.Outcome, *, stage_seconds: float = 0.0, run_seconds: float = 0.0) -> Outcome:
+    """What a sandbox says of a run, with the seconds that we have counted."""
+    return Outcome(
+        exit_code=ended.exit_code,
+        reason=Reason(ended.reason),
+        signal=ended.signal,
+        duration_ms=ended.duration_ms,
+        limits_hit=tuple(ended.limits_hit),
+        stdout_truncated=ended.stdout_truncated,
+        stderr_truncated=ended.stderr_truncated,
+        files_skipped=tuple(SkippedFile(path, reason) for path, reason in ended.files_skipped),
+        files_skipped_count=ended.files_skipped_count,
+        stage_ms=stage_seconds * 1000,
+        run_ms=max(0.0, run_seconds * 1000 - ended.collect_ms),
+        collect_ms=float(ended.collect_ms),
+    )

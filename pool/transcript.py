@@ -26,12 +26,15 @@ class Transcript:
         "end",
         "frames",
         "run",
+        "was_cancelled",
     )
 
     def __init__(self, run: str, limits: RunLimits) -> None:
         self.run = run
         self.frames = 0
         """How many were heard."""
+        self.was_cancelled = False
+        """Somebody has asked for its end."""
         self._limits = limits
         self._output_bytes = dict.fromkeys(wire.STREAMS, 0)
         self._paths: set[str] = set()
@@ -92,9 +95,9 @@ class Transcript:
     def _outcome(self, message: wire.Outcome) -> None:
         if self._open is not None:
             raise RemoteProtocolError("an outcome before the last file has ended")
-        if message.reason == "cancelled":
+        if message.reason == "cancelled" and not self.was_cancelled:
             raise RemoteProtocolError("a run that nobody cancelled came back as cancelled")
-        if (message.exit_code is None) is not (message.reason == "timeout"):
+        if (message.exit_code is None) is not (message.reason in ("timeout", "cancelled")):
             raise RemoteProtocolError(f"exit code {message.exit_code} for a run that ended by {message.reason}")
         self.end = message
 

@@ -26,6 +26,7 @@ from pool.kube.pods import Pod
 from pool.kube.reflector import Reflector
 from pool.kube.sandbox import KubeSandbox, delete, patch
 from pool.kube.troubles import UNSCHEDULABLE, ClusterError, not_seen, start_refused, why_not_coming
+from pool.settings import RunLimits
 from sandbox_runtime import wire
 
 REQUIRED = (
@@ -68,7 +69,6 @@ class KubeBackend:
         self._plan, self._config = plan, plan.pods.config
         self.owner = new_owner(plan.replica)
         self.protocols: tuple[str, ...] = channels.PROTOCOLS if self._config.exec_protocol == "auto" else (channels.V4,)
-        self._shape = manifest.shape(plan.pods)
         self._missing: tuple[str, ...] = ()
         self._sandboxes: dict[str, KubeSandbox] = {}
         self._expected: dict[str, anyio.Event] = {}
@@ -140,10 +140,13 @@ class KubeBackend:
 
     # --- making one ---
 
-    async def create(self, slot: str, *, on_lost: Callable[[], None], on_cut: Callable[[], None]) -> Sandbox:
+    async def create(
+        self, slot: str, *, on_lost: Callable[[], None], on_cut: Callable[[], None], limits: RunLimits
+    ) -> Sandbox:
         self._made_at = anyio.current_time()
         await self._synced()
-        pod = await self._taken() or await self._posted()
+        pods = msgspec.structs.replace(self._plan.pods, limits=limits)
+        pod = await self._taken(manifest.shape(pods)) or await self._posted(pods)
         sandbox = KubeSandbox(slot, pod, self, on_lost, on_cut)
         self._sandboxes[pod.metadata.uid] = sandbox
         try:
@@ -165,10 +168,10 @@ class KubeBackend:
             raise not_seen(trouble)
         raise SandboxStartFailed("the API server has not told in time which pods there are", reason="api_unavailable")
 
-    async def _taken(self) -> Pod | None:
+    async def _taken(self, shape: str) -> Pod | None:
         """A pod that another replica has handed over, if there is one such as we would make."""
         for pod in list(self._reflector.mirror.pods.values()):
-            if owner_of(pod) == manifest.FREE and pod.is_ready and not pod.is_ending and self._is_alike(pod):
+            if owner_of(pod) == manifest.FREE and pod.is_ready and not pod.is_ending and self._is_alike(pod, shape):
                 change = {"labels": {manifest.OWNER: self.owner}}
                 try:
                     return _POD.decode(
@@ -178,12 +181,12 @@ class KubeBackend:
                     continue
         return None
 
-    def _is_alike(self, pod: Pod) -> bool:
-        return pod.metadata.labels.get(manifest.SHAPE) == self._shape and pod.metadata.uid not in self._sandboxes
+    def _is_alike(self, pod: Pod, shape: str) -> bool:
+        return pod.metadata.labels.get(manifest.SHAPE) == shape and pod.metadata.uid not in self._sandboxes
 
-    async def _posted(self) -> Pod:
+    async def _posted(self, pods: manifest.Plan) -> Pod:
         name = f"{self._config.pool[:40].rstrip('-.')}-{secrets.token_hex(5)}"
-        body = manifest.pod(self._plan.pods, name=name, owner=self.owner, anchor_uid=self._anchor_uid)
+        body = manifest.pod(pods, name=name, owner=self.owner, anchor_uid=self._anchor_uid)
         try:
             return _POD.decode(await self.api.call("POST", self.path(), body=msgspec.json.encode(body)))
         except ClusterError as error:

@@ -55,7 +55,6 @@ class LocalBackend:
 
     def __init__(self, plan: LocalPlan, groups: Groups) -> None:
         self._plan, self._groups = plan, groups
-        self._limits: dict[str, int] = msgspec.to_builtins(plan.limits)
         self._host_ids = HostIds()
         self._upkeep: Upkeep | None = None
         self._tasks: TaskGroup | None = None
@@ -113,13 +112,20 @@ class LocalBackend:
             left_out=plan.left_out,
         )
 
-    async def create(self, slot: str, *, on_lost: Callable[[], None], on_cut: Callable[[], None] = _nothing) -> Sandbox:
+    async def create(
+        self,
+        slot: str,
+        *,
+        on_lost: Callable[[], None],
+        on_cut: Callable[[], None] = _nothing,
+        limits: RunLimits | None = None,
+    ) -> Sandbox:
         if self._upkeep is None:
             raise SandboxStartFailed("the backend is not running", reason="launcher")
         launcher = self._upkeep.launcher()
         try:
             with ExitStack() as undo:
-                sandbox = await self._create(launcher, slot, on_lost, undo)
+                sandbox = await self._create(launcher, slot, limits or self._plan.limits, on_lost, undo)
                 undo.pop_all()
         except OSError as error:
             raise SandboxStartFailed(f"no sandbox could be made: {error}", reason="system") from error
@@ -128,20 +134,22 @@ class LocalBackend:
         return sandbox
 
     async def _create(
-        self, launcher: Launcher, slot: str, on_lost: Callable[[], None], undo: ExitStack
+        self, launcher: Launcher, slot: str, limits: RunLimits, on_lost: Callable[[], None], undo: ExitStack
     ) -> LocalSandbox:
         host_id = self._host_ids.take()
         undo.callback(self._host_ids.give_back, host_id)
-        group = self._groups.make(slot, self._plan.limits)
+        group = self._groups.make(slot, limits)
         undo.callback(self._remove, group)
         # For some 10 ms: a zygote that is under way has no owner yet who could end it and know that it has
         # ended. Never for long: each order has its deadline.
         with anyio.CancelScope(shield=True):
-            handle, channel = await self._start(launcher, group, host_id)
+            handle, channel = await self._start(launcher, group, host_id, msgspec.to_builtins(limits))
         group.close_descriptors()
         return LocalSandbox(slot, channel, handle, on_lost, lambda gone: self._bury(gone, group, host_id))
 
-    async def _start(self, launcher: Launcher, group: Group, host_id: int) -> tuple[int, SocketChannel]:
+    async def _start(
+        self, launcher: Launcher, group: Group, host_id: int, limits: dict[str, int]
+    ) -> tuple[int, SocketChannel]:
         """Fork a zygote, then a supervisor into its namespaces. On failure nothing is left but the group."""
         ours, theirs = socket.socketpair()
         with closing(theirs), ExitStack() as undo:
@@ -149,9 +157,9 @@ class LocalBackend:
             zygote_end, supervisor_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             # A zygote whose supervisor's end of the pair is closed ends by itself.
             with closing(zygote_end), closing(supervisor_end):
-                handle = await launcher.spawn(host_id, self._limits, [zygote_end.fileno(), *group.enter])
+                handle = await launcher.spawn(host_id, limits, [zygote_end.fileno(), *group.enter])
                 undo.callback(_kill, handle)
-                await launcher.supervise(self._limits, group.gauges, [handle, theirs.fileno(), supervisor_end.fileno()])
+                await launcher.supervise(limits, group.gauges, [handle, theirs.fileno(), supervisor_end.fileno()])
             undo.pop_all()
         return handle, SocketChannel(ours)
 

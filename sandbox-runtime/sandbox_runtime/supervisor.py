@@ -186,7 +186,7 @@ class Supervisor:
             self._check_place(run_id, message)
             if not self._refused:
                 self._prepare(message)
-        elif isinstance(message, wire.Session) and self._is_idle():
+        elif isinstance(message, wire.Session) and self._may_become_session():
             self._become_session(message)
         elif isinstance(message, wire.Reach) and self._is_idle():
             self._say(wire.Reached(targets=reaching.reached(message.targets)))
@@ -197,6 +197,11 @@ class Supervisor:
 
     def _is_idle(self) -> bool:
         return self._run is None and self._over is None and not self._run_id and not self._is_spent
+
+    def _may_become_session(self) -> bool:
+        """With files or without, and before any run is known to the guest's side."""
+        nothing_ran = self._run is None and self._over is None and not self._is_spent
+        return nothing_ran and not self._refused and not self._inputs.is_open
 
     def _check_place(self, run_id: str, message: wire.Message) -> None:
         is_another = run_id != (self._run_id or run_id)

@@ -60,6 +60,11 @@ class Inputs:
         if piece.last:
             self._ended.add(name)
 
+    @property
+    def is_open(self) -> bool:
+        """Something has begun and not ended."""
+        return self._open_name is not None
+
     def are_complete(self) -> bool:
         """The program is there, and nothing has begun that has not ended."""
         return ("code", "") in self._ended and self._open_name is None

@@ -10,6 +10,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from pool.backend import Isolation, Reconnect, Target
+from pool.settings import RunLimits
 from sandbox_runtime import wire
 from tests.fakes.supervisor import FakeChannel, FakeSupervisor
 
@@ -83,7 +84,9 @@ class FakeBackend:
         finally:
             self.is_running = False
 
-    async def create(self, slot: str, *, on_lost: Callable[[], None], on_cut: Callable[[], None]) -> FakeSandbox:
+    async def create(
+        self, slot: str, *, on_lost: Callable[[], None], on_cut: Callable[[], None], limits: RunLimits
+    ) -> FakeSandbox:
         self.created.append(slot)
         await checkpoint()
         if self.gate is not None:

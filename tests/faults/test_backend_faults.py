@@ -89,11 +89,11 @@ class RefusingBackend(FakeBackend):
 
     error: Exception | None = SandboxStartFailed("exceeded quota: pods=8", reason="quota")
 
-    async def create(self, slot, *, on_lost, on_cut):
+    async def create(self, slot, *, on_lost, on_cut, limits):
         if self.error:
             self.created.append(slot)
             raise self.error
-        return await super().create(slot, on_lost=on_lost, on_cut=on_cut)
+        return await super().create(slot, on_lost=on_lost, on_cut=on_cut, limits=limits)
 
 
 @in_virtual_time

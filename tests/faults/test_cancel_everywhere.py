@@ -15,7 +15,7 @@ from functools import partial
 import anyio
 import pytest
 
-from pool import Lease, Program, SandboxPool, StagedFile, State
+from pool import Lease, Program, RunLimits, SandboxPool, StagedFile, State
 from sandbox_runtime import wire
 from tests.fakes.backend import FakeBackend, FakeSandbox
 from tests.fakes.cancelling import Suspensions
@@ -164,8 +164,10 @@ class InterruptedBackend(FakeBackend):
         self._calls = itertools.count(1)
         self._nth = nth
 
-    async def create(self, slot: str, *, on_lost: Callable[[], None], on_cut: Callable[[], None]) -> FakeSandbox:
-        make = super().create(slot, on_lost=on_lost, on_cut=on_cut)
+    async def create(
+        self, slot: str, *, on_lost: Callable[[], None], on_cut: Callable[[], None], limits: RunLimits
+    ) -> FakeSandbox:
+        make = super().create(slot, on_lost=on_lost, on_cut=on_cut, limits=limits)
         if next(self._calls) != self._nth:
             return await make
         self._suspensions.strike = on_lost

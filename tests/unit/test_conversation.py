@@ -59,7 +59,7 @@ async def test_hello_comes_first():
 
 @in_virtual_time
 async def test_a_runtime_of_another_age_is_named_with_what_to_do():
-    with pytest.raises(SandboxStartFailed, match=r"protocol 99, spoken are \(1, 2\); rebuild it") as failed:
+    with pytest.raises(SandboxStartFailed, match=r"protocol 99, spoken are \(2, 3\); rebuild it") as failed:
         await greeted(faults.SpeaksAnotherProtocol())
     assert failed.value.reason == "protocol"
 

@@ -99,14 +99,14 @@ def test_without_a_count_of_refusals_the_last_process_is_too_many(files):
 
 def test_without_a_cgroup_the_processes_are_counted_one_by_one(monkeypatch):
     gauge = Gauges({})
-    monkeypatch.setattr(gauges, "guests", lambda: [os.getpid(), 2**22 + 1])  # the second is not there
+    monkeypatch.setattr(guests, "living", lambda: [os.getpid(), 2**22 + 1])  # the second is not there
     assert gauge.processes() == 2
     assert MIB < gauge.memory_bytes() < 4096 * MIB
     assert not gauge.was_killed_by_the_kernel()
 
 
 def test_a_guest_that_hides_its_pages_is_charged_with_all_of_them(monkeypatch):
-    monkeypatch.setattr(gauges, "guests", lambda: [os.getpid()])
+    monkeypatch.setattr(guests, "living", lambda: [os.getpid()])
 
     def refuse(pid):
         raise PermissionError(pid)

@@ -143,7 +143,8 @@ async def test_start_that_was_cancelled_leaves_no_pod(
         await full(pool)
         for number in range(6):
             with anyio.move_on_after(0.02 * 2**number) as scope:
-                await pool.backend.create(f"cancelled-{number}", on_lost=lambda: None, on_cut=lambda: None)
+                name = f"cancelled-{number}"
+                await pool.backend.create(name, on_lost=lambda: None, on_cut=lambda: None, limits=pool.limits)
             assert scope.cancelled_caught
         print(f"gone {await pods_are(cluster, restricted, 1):.2f} s later")
         await until(lambda: pool.snapshot().slots["ready"] == 1)

@@ -1,0 +1,90 @@
+"""A sandbox that is a session, as one of its channels sees it: one call after the other, each heard out.
+
+SECURITY: what it says is held to the same transcript as any run's: it is as hostile (tests/unit/test_session.py).
+"""
+
+from __future__ import annotations
+
+import uuid
+
+import anyio
+
+from pool.errors import RemoteProtocolError, SandboxLost
+from pool.frames import Frames
+from pool.program import Outcome, Sink, outcome_of
+from pool.settings import RunLimits
+from pool.transcript import Transcript
+from sandbox_runtime import wire
+
+SAY_SECONDS = 5.0
+"""For a session to take a call in. It reads whatever else it does: one that has not by then is stopped, or gone."""
+
+CANCEL_SECONDS = 5.0
+"""For a call that is cancelled to say so. Shorter gives up sessions on busy machines; longer holds up the next call."""
+
+
+class Session:
+    """From `Lease.open_session`. Calls wait for each other, in the order in which they came."""
+
+    def __init__(self, frames: Frames, limits: RunLimits) -> None:
+        self._frames, self._limits = frames, limits
+        self._turn = anyio.Lock()
+        self._is_lost = False
+
+    async def shell(self, command: str, *, timeout_ms: int, sink: Sink, deadline: float) -> Outcome:
+        """Run `bash -c command` in it. Cancelled, it ends the call and leaves the session as it is.
+
+        `deadline` is for waiting and running together. Raises `SandboxLost`, `RemoteProtocolError`.
+        """
+        with anyio.CancelScope(deadline=deadline):
+            async with self._turn:
+                return await self._shell(command, timeout_ms, sink, deadline)
+        raise SandboxLost("the session did not come to this call, or not to its end, in time")
+
+    async def _shell(self, command: str, timeout_ms: int, sink: Sink, deadline: float) -> Outcome:
+        if self._is_lost:
+            raise SandboxLost("the session is lost")
+        run = uuid.uuid4().hex
+        transcript = Transcript(run, self._limits)
+        try:
+            await self._say(run, command, timeout_ms, deadline)
+            return outcome_of(await self._hear_out(transcript, sink, deadline))
+        except anyio.get_cancelled_exc_class():
+            await self._cancel(transcript)
+            raise
+        except (SandboxLost, RemoteProtocolError):
+            self._is_lost = True
+            raise
+
+    async def _say(self, run: str, command: str, timeout_ms: int, deadline: float) -> None:
+        data = command.encode()
+        # All of it or nothing: half of a call would become the beginning of the next one.
+        with anyio.CancelScope(shield=True, deadline=min(deadline, anyio.current_time() + SAY_SECONDS)) as scope:
+            for start in range(0, max(1, len(data)), wire.MAX_CHUNK_BYTES):
+                piece = data[start : start + wire.MAX_CHUNK_BYTES]
+                last = start + wire.MAX_CHUNK_BYTES >= len(data)
+                await self._frames.gather(wire.Stage(target="command", path="", data=piece, last=last), run)
+            await self._frames.say(wire.Shell(timeout_ms=timeout_ms), deadline, run)
+        if scope.cancelled_caught:
+            raise SandboxLost("the session takes nothing in")
+
+    async def _hear_out(self, transcript: Transcript, sink: Sink, deadline: float) -> wire.Outcome:
+        while not isinstance(transcript.end, wire.Outcome):
+            run, message = await self._frames.next(deadline, "an outcome")
+            transcript.hear(run, message)
+            if isinstance(message, wire.Output):
+                await sink.output("stdout" if message.stream == "stdout" else "stderr", message.data)
+        return transcript.end
+
+    async def _cancel(self, transcript: Transcript) -> None:
+        """End the call, and hear of its end, so that the next one may begin."""
+        self._is_lost = transcript.was_cancelled = True
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CANCEL_SECONDS):
+            try:
+                await self._frames.say(wire.Cancel(), anyio.current_time() + CANCEL_SECONDS, transcript.run)
+                while transcript.end is None:
+                    run, message = await self._frames.next(float("inf"), "an outcome")
+                    transcript.hear(run, message)
+                self._is_lost = False
+            except (SandboxLost, RemoteProtocolError):
+                return
