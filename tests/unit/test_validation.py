@@ -11,9 +11,10 @@ import msgspec
 import pytest
 
 from broker.errors import SchemaError, Unprocessable
+from broker.json_values import MAX_FILES, MAX_INPUT_CHARS, MESSAGES
 from broker.paths import check_paths, workspace_path
 from broker.schemas import MARKER, RESERVED_BYTES, batch_text
-from broker.validation import MAX_ARGUMENT_BYTES, MAX_ARGUMENTS, MAX_FILES, MAX_INPUT_CHARS, MESSAGES, execute_request
+from broker.validation import MAX_ARGUMENT_BYTES, MAX_ARGUMENTS, execute_request
 from sandbox_runtime import checks
 
 
