@@ -60,7 +60,7 @@ async def admit(request: Request, service: Service, held: HeldBody) -> Admitted:
     return Admitted(
         execution_id=str(uuid.uuid4()),
         program=asked.program,
-        inputs=await _inputs(asked.files, service.store),
+        inputs=await staged(asked.files, service.store),
         lease_deadline=began + settings.execution_queue_timeout_sec,
         answer_deadline=began + settings.shared_seconds + run_seconds,
         # An operator who said less for everything beside the run gets no more after the grant.
@@ -71,8 +71,8 @@ async def admit(request: Request, service: Service, held: HeldBody) -> Admitted:
     )
 
 
-async def _inputs(files: tuple[InputFile, ...], store: FileStore) -> list[StagedFile]:
-    """Every input is there: nobody waits for a sandbox only to learn that one is not."""
+async def staged(files: tuple[InputFile, ...], store: FileStore) -> list[StagedFile]:
+    """Every input is there: nobody waits for a sandbox only to learn that one is not. Raises `FileMissing`."""
     found: dict[int, StagedFile] = {}
     missing: dict[int, FileMissing] = {}
     remaining = iter(enumerate(files))
@@ -80,7 +80,7 @@ async def _inputs(files: tuple[InputFile, ...], store: FileStore) -> list[Staged
     async def look_up_some() -> None:
         for number, file in remaining:
             try:
-                found[number] = await _staged(file, store)
+                found[number] = await _find(file, store)
             except FileMissing as error:
                 missing[number] = error
 
@@ -92,7 +92,7 @@ async def _inputs(files: tuple[InputFile, ...], store: FileStore) -> list[Staged
     return [found[number] for number in sorted(found)]
 
 
-async def _staged(file: InputFile, store: FileStore) -> StagedFile:
+async def _find(file: InputFile, store: FileStore) -> StagedFile:
     try:
         metadata = await store.find(file.file_id)
     except FileMissing:

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from broker import documents, errors, file_routes, routes
+from broker import documents, errors, file_routes, routes, session_routes
 from broker.callers import rules
 from broker.edge import Edge, error_response
 from broker.execute import execute
@@ -24,10 +24,11 @@ from broker.failures import log_failure
 from broker.files import FileStore
 from broker.metrics import Metrics, PoolCollector
 from broker.service import SERVICE_VERSION, Service
+from broker.sessions import Sessions
 from broker.settings import Settings
 from broker.stream import execute_stream
 from broker.sweep import sweep_forever
-from pool import PoolError, ProtocolError, SandboxError, SandboxPool
+from pool import InputsRefused, PoolError, ProtocolError, SandboxError, SandboxPool
 
 ROUTES = [
     Route("/health", routes.health),
@@ -37,6 +38,9 @@ ROUTES = [
     Route("/docs", documents.docs),
     Route("/v1/execute", execute, methods=["POST"]),
     Route("/v1/execute/stream", execute_stream, methods=["POST"]),
+    Route("/v1/sessions", session_routes.open_session, methods=["POST"]),
+    Route("/v1/sessions/{session_id}/bash", session_routes.bash, methods=["POST"]),
+    Route("/v1/sessions/{session_id}", session_routes.close_session, methods=["DELETE"]),
     Route("/v1/files", file_routes.upload_file, methods=["POST"]),
     Route("/v1/files", file_routes.list_files),
     Route("/v1/files/{file_id}", file_routes.download_file),
@@ -50,10 +54,16 @@ def create_metrics(settings: Settings) -> Metrics:
     return Metrics(max_in_flight=settings.in_flight, version=SERVICE_VERSION, backend=settings.executor_backend)
 
 
-def create_service(settings: Settings, pool: SandboxPool, store: FileStore, metrics: Metrics | None = None) -> Service:
+def create_service(
+    settings: Settings, pool: SandboxPool, sessions: SandboxPool, store: FileStore, metrics: Metrics | None = None
+) -> Service:
+    """`sessions` is the pool that sessions are leased from."""
     metrics = metrics or create_metrics(settings)
     metrics.registry.register(PoolCollector(pool.snapshot, lambda: store.stored_bytes + store.writing_bytes))
-    return Service(settings, pool, store, metrics)
+    # SECURITY: IP sockets only where it is known that they lead nowhere.
+    loopback = pool.backend.isolation().network != "egress_unchecked"
+    held = Sessions(sessions, most=settings.max_sessions, loopback=loopback)
+    return Service(settings, pool, store, metrics, held)
 
 
 def create_app(service: Service) -> ASGIApp:
@@ -72,6 +82,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     async with anyio.create_task_group() as group:
         service: Service = app.state.service
         group.start_soon(sweep_forever, service.store, service.metrics.file)
+        group.start_soon(service.sessions.run)
         yield
         group.cancel_scope.cancel()
 
@@ -124,6 +135,7 @@ _HANDLERS = {
     errors.BrokerError: _on_error,
     PoolError: _on_error,
     SandboxError: _on_error,
+    InputsRefused: _on_error,
     ProtocolError: _on_error,
     Exception: _on_surprise,
 }

@@ -14,6 +14,7 @@ import msgspec
 
 from pool import (
     ChannelLost,
+    InputsRefused,
     LocalProtocolError,
     PoolClosed,
     PoolError,
@@ -47,6 +48,21 @@ class Unprocessable(BrokerError):
 
 class FileMissing(BrokerError):
     """No such file, or no longer."""
+
+
+class SessionMissing(BrokerError):
+    """No such session, or no longer."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"Session '{session_id[:256]}' not found")
+
+
+class SessionsFull(BrokerError):
+    """As many sessions are open as may be."""
+
+    def __init__(self, text: str, *, retry_after_seconds: float) -> None:
+        super().__init__(text)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class TooLarge(BrokerError):
@@ -97,6 +113,8 @@ TABLE: Mapping[type[Exception], Kind] = {
     SchemaError: Kind(422, "invalid_request"),
     Unprocessable: Kind(422, "unprocessable"),
     FileMissing: Kind(404, "file_not_found"),
+    SessionMissing: Kind(404, "session_not_found"),
+    SessionsFull: Kind(429, "sessions_full", retryable=True),
     TooLarge: Kind(413, "too_large"),
     BodiesFull: Kind(503, "bodies_full", retryable=True),
     WrongContentType: Kind(415, "wrong_content_type"),
@@ -113,6 +131,7 @@ TABLE: Mapping[type[Exception], Kind] = {
     ProtocolError: Kind(500, "internal"),
     LocalProtocolError: Kind(500, "internal"),
     RemoteProtocolError: Kind(502, "sandbox_misbehaved"),
+    InputsRefused: Kind(422, "inputs_refused"),
     SandboxError: Kind(502, "sandbox_failed"),
     SandboxLost: Kind(502, "sandbox_lost"),
     ChannelLost: Kind(502, "channel_lost"),
@@ -159,6 +178,6 @@ def _detail(error: Exception, kind: Kind) -> str | list[dict[str, object]]:
 
 
 def _retry_after(error: Exception, kind: Kind) -> int | None:
-    if isinstance(error, PoolSaturated | PoolTimeout):
+    if isinstance(error, PoolSaturated | PoolTimeout | SessionsFull):
         return max(1, math.ceil(error.retry_after_seconds))
     return math.ceil(_RETRY_AFTER_SECONDS) if kind.status == 503 else None

@@ -29,6 +29,7 @@ MESSAGES = {
     "string_type": "Input should be a valid string",
     "int_type": "Input should be a valid integer",
     "greater_than_equal": "Input should be greater than or equal to 1",
+    "less_than_equal": "Input should be less than or equal to 86400",
     "bool_parsing": "Input should be a valid boolean, unable to interpret input",
     "list_type": "Input should be a valid list",
     "dict_type": "Input should be a valid dictionary",

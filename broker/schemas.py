@@ -79,6 +79,32 @@ class BatchResult(Result, frozen=True, kw_only=True):
     stderr: str
 
 
+class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
+    ttl_seconds: int
+    files: tuple[InputFile, ...]
+
+
+class OpenSession(msgspec.Struct, frozen=True, kw_only=True):
+    session_id: str
+    expires_at: float
+
+
+class BashRequest(msgspec.Struct, frozen=True, kw_only=True):
+    cmd: str
+    timeout_ms: int
+
+
+class BashResult(msgspec.Struct, frozen=True, kw_only=True):
+    stdout: str
+    stderr: str
+    exit_code: int | None
+    timed_out: bool
+    duration_ms: int
+    termination: Termination
+    limits_hit: tuple[str, ...]
+    truncated: Truncated
+
+
 class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
     file_id: str
     filename: str

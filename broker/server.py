@@ -25,7 +25,7 @@ from broker.service import Service
 from broker.setting_values import SettingsError
 from broker.settings import Settings
 from broker.storage import open_storage
-from pool import Backend, SandboxPool
+from pool import Backend, SandboxPool, SharedBackend
 
 # Clients keep a connection between the calls of one conversation, and most do not retry when it closes under them.
 KEEP_ALIVE_SECONDS = 75
@@ -51,9 +51,17 @@ async def serve(settings: Settings, backend: Backend, say: Say) -> None:
     listener = bind(settings.host, settings.port)
     async with open_store(settings) as store:
         metrics = create_metrics(settings)
-        async with SandboxPool(settings.pool, settings.limits, backend, metrics) as pool:
+        async with (
+            SandboxPool(settings.pool, settings.limits, backend, metrics) as pool,
+            session_pool(settings, backend) as sessions,
+        ):
             _spare_what_stays()
-            await serve_on(listener, create_service(settings, pool, store, metrics), say)
+            await serve_on(listener, create_service(settings, pool, sessions, store, metrics), say)
+
+
+def session_pool(settings: Settings, backend: Backend) -> SandboxPool:
+    """Beside the other one, which runs the backend and is open for longer."""
+    return SandboxPool(settings.session_pool, settings.session_limits, SharedBackend(backend, "session-"))
 
 
 def _spare_what_stays() -> None:

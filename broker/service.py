@@ -11,12 +11,13 @@ from starlette.requests import Request
 from broker.body import BodyBudget, HeldBody
 from broker.files import FileStore
 from broker.metrics import Metrics
+from broker.sessions import Sessions
 from broker.settings import Settings
 from broker.validation import MAX_BODY_BYTES
 from pool import Isolation, PoolError, SandboxPool
 
 # The level of the compatible API that is implemented: clients switch sessions on from 0.4.0.
-API_LEVEL = "0.3.3"
+API_LEVEL = "0.4.4"
 SERVICE_VERSION = "0.1.0"
 # A pool without a warm sandbox for so long, and with a reason for it, is ill; before that it is only busy.
 COLD_SECONDS = 60.0
@@ -28,11 +29,14 @@ MAX_BODIES_BYTES = 8 * MAX_BODY_BYTES
 class Service:
     """One for the life of the process."""
 
-    def __init__(self, settings: Settings, pool: SandboxPool, store: FileStore, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, pool: SandboxPool, store: FileStore, metrics: Metrics, sessions: Sessions
+    ) -> None:
         self.settings = settings
         self.pool = pool
         self.store = store
         self.metrics = metrics
+        self.sessions = sessions
         self.leaving = False
         """Set on SIGTERM: `/ready` says so, and each answer closes its connection."""
         self.draining = False

@@ -46,6 +46,8 @@ their start."""
 KUBE_START_SECONDS = 120.0
 """From the POST of a pod until its canary has passed: its image may have to be pulled. The backend gives up sooner on
 what it knows to be in vain."""
+SESSION_FILES = 200_000
+"""Files and folders of a session's workspace: a repository with its packages. Each is a KiB of the kernel's memory."""
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -188,6 +190,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         about("MiB of files in `/workspace`, which are memory of the machine while a run lasts.", ge=1, le=MOST_MIB),
     ] = 100
+    max_sessions: Annotated[
+        int,
+        about(
+            "Sessions open at once, beside the programs that run; one more is answered 429. 0 opens none.",
+            ge=0,
+            le=10_000,
+        ),
+    ] = 16
+    session_workspace_mb: Annotated[
+        int,
+        about(
+            "MiB of files in the workspace of a session, which are memory of the machine while it lasts. Coding agents"
+            " unpack repositories of up to 500 MiB.",
+            ge=1,
+            le=MOST_MIB,
+        ),
+    ] = 600
     tmp_mb: Annotated[int, about("MiB of files in `/tmp`, beside the workspace.", ge=1, le=MOST_MIB)] = 64
     processes: Annotated[
         int,
@@ -294,6 +313,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             )
         # Sandboxes start and end on the cores that programs and answers need.
         return msgspec.structs.replace(shared, refill_eagerly=False, answer_first_seconds=ANSWER_FIRST_SECONDS)
+
+    @property
+    def session_pool(self) -> PoolSettings:
+        """Of sessions: one is started when it is asked for, and none takes a place of a run's."""
+        return msgspec.structs.replace(
+            self.pool,
+            size=0,
+            max_in_flight=max(1, self.max_sessions),
+            queue=max(1, self.max_sessions),
+            max_runs_per_sandbox=1,
+            refill_eagerly=True,
+            answer_first_seconds=0.0,
+        )
+
+    @property
+    def session_limits(self) -> RunLimits:
+        return msgspec.structs.replace(
+            self.limits, workspace_bytes=self.session_workspace_mb * MIB, inodes=SESSION_FILES, loopback=1
+        )
 
     @property
     def limits(self) -> RunLimits:

@@ -57,7 +57,7 @@ def execute_request(body: bytes | bytearray, *, max_timeout_ms: int) -> ExecuteR
     """Raises `SchemaError` where the form is wrong, `Unprocessable` where the content is."""
     fields = fields_of(body, _Body)
     request = ExecuteRequest(
-        program=_program(fields, body), files=_files(container("files", fields.files, [], MAX_FILES_JSON_BYTES))
+        program=_program(fields, body), files=input_files(container("files", fields.files, [], MAX_FILES_JSON_BYTES))
     )
     if request.program.timeout_ms > max_timeout_ms:
         raise Unprocessable(f"timeout_ms exceeds maximum of {max_timeout_ms} ms")
@@ -120,7 +120,8 @@ def _bounded(args: tuple[str, ...], env: dict[str, str]) -> None:
         raise Unprocessable(f"args has {len(args)} entries, at most {MAX_ARGUMENTS}.")
 
 
-def _files(value: object) -> tuple[InputFile, ...]:
+def input_files(value: object) -> tuple[InputFile, ...]:
+    """Stored files and where they are to be found. Raises `SchemaError`, `Unprocessable`."""
     return tuple(_file(each, ("body", "files", number)) for number, each in enumerate(a_list(value, ("body", "files"))))
 
 

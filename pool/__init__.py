@@ -19,7 +19,9 @@ from pool.lease import Lease
 from pool.observer import NullObserver, Observer
 from pool.pool import SandboxPool
 from pool.program import Outcome, Program, Reason, Sink, SkippedFile, StagedFile, Stream
+from pool.session import Session
 from pool.settings import PoolSettings, RunLimits
+from pool.shared import SharedBackend
 from pool.snapshot import Snapshot
 from pool.states import Retirement, State
 
@@ -50,6 +52,8 @@ __all__ = [
     "SandboxLost",
     "SandboxPool",
     "SandboxStartFailed",
+    "Session",
+    "SharedBackend",
     "Sink",
     "SkippedFile",
     "Snapshot",

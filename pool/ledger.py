@@ -194,7 +194,8 @@ class Ledger:
         if not self._may_refill(now):
             return 0
         stock = self.slots.count(S.STARTING, S.READY, S.PROBING, S.RECYCLING) + self._returning()
-        missing = max(self.settings.size - stock, self._unserved() if self.settings.reuses else 0)
+        starts_for_waiters = self.settings.reuses or not self.settings.size
+        missing = max(self.settings.size - stock, self._unserved() if starts_for_waiters else 0)
         return max(0, min(room, missing, self._at_once - starting))
 
     def _unserved(self) -> int:

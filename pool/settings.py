@@ -15,8 +15,9 @@ Mib = Annotated[int, Meta(ge=1)]
 class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How many sandboxes, and how callers wait for one."""
 
-    size: Count
-    """READY + STARTING wanted. Larger absorbs larger bursts; smaller holds less memory (6 MiB each)."""
+    size: Annotated[int, Meta(ge=0)]
+    """READY + STARTING wanted. Larger absorbs larger bursts; smaller holds less memory (6 MiB each). 0 starts one for
+    whoever waits."""
     max_in_flight: Count
     """Leased at once."""
     surge: Count = 8

@@ -13,7 +13,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from broker.app import create_metrics, create_service
 from broker.backends import create_backend
-from broker.server import Server, bind, config, open_store, url_of
+from broker.server import Server, bind, config, open_store, session_pool, url_of
 from broker.service import Service
 from broker.settings import Settings
 from pool import Backend, SandboxPool, Snapshot
@@ -87,8 +87,12 @@ async def serving(settings: Settings, backend: Backend) -> AsyncIterator[tuple[s
     """Serve until the context ends. For tests that have an event loop of their own."""
     listener = bind(settings.host, 0)
     metrics = create_metrics(settings)
-    async with open_store(settings) as store, SandboxPool(settings.pool, settings.limits, backend, metrics) as pool:
-        service = create_service(settings, pool, store, metrics)
+    async with (
+        open_store(settings) as store,
+        SandboxPool(settings.pool, settings.limits, backend, metrics) as pool,
+        session_pool(settings, backend) as sessions,
+    ):
+        service = create_service(settings, pool, sessions, store, metrics)
         server = Server(config(service))
         async with anyio.create_task_group() as group:
             group.start_soon(server.serve, [listener])

@@ -1,0 +1,83 @@
+"""`/v1/sessions`: open one, run a command in it, close it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import anyio
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from broker.admission import SECONDS_FROM_GRANT, staged
+from broker.body import read_json_body
+from broker.disconnect import while_connected
+from broker.schemas import BashResult, OpenSession, Termination, Truncated, batch_text
+from broker.service import Service, service_of
+from broker.session_validation import bash_request, session_request
+from broker.validation import MAX_BODY_BYTES
+from pool import Outcome, PoolClosed, Stream
+
+
+class OutputSink:
+    """Holds what a command prints, at most the cap of each stream."""
+
+    def __init__(self) -> None:
+        self.data: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
+
+    async def output(self, stream: Stream, data: bytes) -> None:
+        self.data[stream] += data
+
+    async def file(self, path: str, data: bytes, last: bool) -> None:
+        raise AssertionError("a session keeps its files")
+
+
+async def open_session(request: Request) -> Response:
+    service = service_of(request)
+    with service.request("session") as held:
+        if service.draining:
+            raise PoolClosed("The service is shutting down.")
+        asked = session_request(await read_json_body(request, held, limit_bytes=MAX_BODY_BYTES))
+        files = await staged(asked.files, service.store)
+        deadline = anyio.current_time() + service.settings.execution_queue_timeout_sec
+        opening = partial(service.sessions.open, ttl_seconds=asked.ttl_seconds, files=files, lease_deadline=deadline)
+        opened = await while_connected(opening, request.receive)
+    answer = OpenSession(session_id=opened.session_id, expires_at=opened.expires_at)
+    return Response(msgspec.json.encode(answer), status_code=201, media_type="application/json")
+
+
+async def bash(request: Request) -> Response:
+    service = service_of(request)
+    with service.request("bash") as held:
+        body = await read_json_body(request, held, limit_bytes=MAX_BODY_BYTES)
+        asked = bash_request(body, max_timeout_ms=service.settings.max_exec_timeout_ms)
+        ended = await while_connected(
+            partial(_run, service, request.path_params["session_id"], asked.cmd, asked.timeout_ms), request.receive
+        )
+    return Response(msgspec.json.encode(ended), media_type="application/json")
+
+
+async def close_session(request: Request) -> Response:
+    await service_of(request).sessions.close(request.path_params["session_id"])
+    return Response(status_code=204)
+
+
+async def _run(service: Service, session_id: str, command: str, timeout_ms: int) -> BashResult:
+    sink, settings = OutputSink(), service.settings
+    wait_seconds = max(settings.shared_seconds, SECONDS_FROM_GRANT)
+    deadline = anyio.current_time() + wait_seconds + timeout_ms / 1000
+    outcome = await service.sessions.shell(session_id, command, timeout_ms=timeout_ms, sink=sink, deadline=deadline)
+    return _result(outcome, sink, settings.max_output_bytes)
+
+
+def _result(outcome: Outcome, sink: OutputSink, cap: int) -> BashResult:
+    return BashResult(
+        stdout=batch_text(sink.data["stdout"], cap=cap, truncated=outcome.stdout_truncated),
+        stderr=batch_text(sink.data["stderr"], cap=cap, truncated=outcome.stderr_truncated),
+        exit_code=outcome.exit_code,
+        timed_out=outcome.timed_out,
+        duration_ms=outcome.duration_ms,
+        termination=Termination(outcome.reason, outcome.signal),
+        limits_hit=outcome.limits_hit,
+        truncated=Truncated(outcome.stdout_truncated, outcome.stderr_truncated),
+    )

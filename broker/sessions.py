@@ -1,0 +1,115 @@
+"""Sessions: sandboxes that clients hold for a while, each a lease of a pool that is theirs alone.
+
+open() ──lease──▶ open, until: close() · its time is over · its sandbox is lost · the service ends
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from collections.abc import Sequence
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from broker.errors import SessionMissing, SessionsFull
+from pool import Outcome, PoolClosed, RemoteProtocolError, SandboxLost, SandboxPool, Session, Sink, StagedFile
+
+OPEN_SECONDS = 20.0
+"""For a sandbox and all files of a new session, beside the wait for one: clients wait 30 s. Longer answers nobody."""
+
+
+class Held(msgspec.Struct, eq=False):
+    """One session, from the request for it to its end."""
+
+    session_id: str
+    expires_at: float
+    """On the wall clock, as clients are told it."""
+    ends_at: float
+    session: Session | None = None
+    error: Exception | None = None
+    settled: anyio.Event = msgspec.field(default_factory=anyio.Event)
+    """It is open, or will never be."""
+    unwanted: anyio.Event = msgspec.field(default_factory=anyio.Event)
+
+
+class Sessions:
+    """All of this service's. `run` has to be running."""
+
+    def __init__(self, pool: SandboxPool, *, most: int, loopback: bool) -> None:
+        self._pool, self._most, self._loopback = pool, most, loopback
+        self._held: dict[str, Held] = {}
+        self._tasks: TaskGroup | None = None
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    async def run(self) -> None:
+        """Own their tasks; cancelled, it ends all sessions."""
+        async with anyio.create_task_group() as self._tasks:
+            await anyio.sleep_forever()
+
+    async def open(self, *, ttl_seconds: int, files: Sequence[StagedFile], lease_deadline: float) -> Held:
+        """Raises `SessionsFull`, and what a lease raises; then there is no session."""
+        if self._tasks is None:
+            raise PoolClosed("The service is starting, or shutting down.")
+        if len(self._held) >= self._most:
+            text = f"{len(self._held)} sessions are open, limit {self._most}."
+            raise SessionsFull(text, retry_after_seconds=self._next_end_seconds())
+        held = Held(str(uuid.uuid4()), time.time() + ttl_seconds, anyio.current_time() + ttl_seconds)
+        self._held[held.session_id] = held
+        self._tasks.start_soon(self._hold, held, files, lease_deadline)
+        try:
+            await held.settled.wait()
+        except BaseException:
+            held.unwanted.set()
+            raise
+        if held.error is not None:
+            raise held.error
+        return held
+
+    async def shell(self, session_id: str, command: str, *, timeout_ms: int, sink: Sink, deadline: float) -> Outcome:
+        """Raises `SessionMissing`, `SandboxLost`, `RemoteProtocolError`."""
+        held = self._open(session_id)
+        if held.session is None:
+            raise SessionMissing(session_id)
+        try:
+            return await held.session.shell(command, timeout_ms=timeout_ms, sink=sink, deadline=deadline)
+        except (SandboxLost, RemoteProtocolError):
+            held.unwanted.set()
+            raise
+
+    async def close(self, session_id: str) -> None:
+        """End it, and all that runs in it. Raises `SessionMissing`."""
+        self._held.pop(self._open(session_id).session_id).unwanted.set()
+
+    def _open(self, session_id: str) -> Held:
+        held = self._held.get(session_id)
+        if held is None or held.session is None or held.unwanted.is_set():
+            raise SessionMissing(session_id)
+        return held
+
+    def _next_end_seconds(self) -> float:
+        now = anyio.current_time()
+        return max(1.0, math.ceil(min((held.ends_at for held in self._held.values()), default=now) - now))
+
+    async def _hold(self, held: Held, files: Sequence[StagedFile], lease_deadline: float) -> None:
+        """From the lease to its end, in one task."""
+        try:
+            async with self._pool.lease(deadline=lease_deadline) as lease:
+                held.session = await lease.open_session(
+                    ttl_seconds=held.ends_at - anyio.current_time(),
+                    files=files,
+                    deadline=anyio.current_time() + OPEN_SECONDS,
+                    loopback=self._loopback,
+                )
+                held.settled.set()
+                with anyio.move_on_after(held.ends_at - anyio.current_time()):
+                    await held.unwanted.wait()
+        except Exception as error:  # whoever waits for it raises it; there is nobody else to tell
+            held.error = error
+        finally:
+            self._held.pop(held.session_id, None)
+            held.settled.set()
