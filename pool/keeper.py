@@ -32,6 +32,10 @@ RENEW_SECONDS = 10.0
 """For one attempt to have another channel and its hello. Shorter gives up on busy nodes; longer waits for a stream that
 is frozen."""
 
+LONGEST_PAUSE_SECONDS = 3.0
+"""Between two attempts. Shorter crowds an API server that is just coming back; longer is added to the wait of those who
+are to be served within 10 s of its return."""
+
 DESTROY_SECONDS = 10.0
 """For one attempt to end a sandbox. Smaller piles up attempts; larger lets one that hangs hold its slot."""
 
@@ -260,7 +264,7 @@ class Keeper:
                     return await conversation.renew(await sandbox.reconnect(), math.inf)
             except ChannelLost:
                 failures += 1
-            await anyio.sleep(min(RENEW_SECONDS, policy.backoff_seconds(failures or 1, self._books.jitter())))
+            await anyio.sleep(min(LONGEST_PAUSE_SECONDS, policy.backoff_seconds(failures or 1, self._books.jitter())))
         raise SandboxLost("its channel was lost, and there is no other")
 
     def _condemn(self, reason: Retirement) -> None:
