@@ -252,6 +252,7 @@ def test_the_documents_are_there(service: Running) -> None:
     assert set(paths) == {
         "/v1/execute",
         "/v1/execute/stream",
+        "/v1/executions/{execution_id}",
         "/v1/files",
         "/v1/files/{file_id}",
         "/health",
