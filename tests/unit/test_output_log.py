@@ -42,7 +42,8 @@ def test_one_piece_is_no_longer_than_one_of_the_wires() -> None:
 
 def test_a_program_that_alternates_for_ever_makes_only_so_many_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output_log, "MAX_TURNS", 3)
-    log = log_of(*[("stdout", b"o"), ("stderr", b"e")] * 4)
+    pair: list[tuple[Stream, bytes]] = [("stdout", b"o"), ("stderr", b"e")]
+    log = log_of(*pair * 4)
     assert len(log.turns) == 3
     found = everything(Reader(log))
     assert [stream for stream, _ in found[:3]] == ["stdout", "stderr", "stdout"]
