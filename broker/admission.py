@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from functools import partial
 
 import anyio
@@ -11,8 +10,10 @@ from starlette.requests import Request
 
 from broker.body import HeldBody, read_json_body
 from broker.errors import FileMissing
+from broker.execution_headers import execution_id, idempotency_key
+from broker.failures import bare
 from broker.files import FileStore
-from broker.schemas import InputFile
+from broker.schemas import ExecuteRequest, InputFile
 from broker.service import Service
 from broker.validation import MAX_BODY_BYTES, execute_request
 from pool import PoolClosed, Program, StagedFile
@@ -24,17 +25,16 @@ _LOOKUPS_AT_ONCE = 8
 # collection, and a second or two of a busy machine. Less answers 502 for programs that ended in time, only because
 # they were granted late; more keeps clients from hearing of it.
 SECONDS_FROM_GRANT = 3.0
-# Beside the longest run that is allowed, no answer takes longer than this once its request has come, or than
-# `overhead_seconds` where that is more: clients give up after 70 s and the longest default run takes 60.
-SECONDS_BESIDE_LONGEST = 9.0
 
 
-class Admitted(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that was found good. The deadlines are on the event loop's clock."""
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A request of the right form; the files that it names were not looked for. Deadlines are the event loop's."""
 
+    caller: str = ""
+    """Whose it is; until there are keys everyone is one."""
     execution_id: str
-    program: Program
-    inputs: list[StagedFile]
+    idempotency_key: str | None
+    request: ExecuteRequest
     lease_deadline: float
     answer_deadline: float
     """When the queue, the run and everything beside it are to be over."""
@@ -44,30 +44,49 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     """But not beyond this."""
 
     @property
+    def program(self) -> Program:
+        return self.request.program
+
+    @property
     def run_deadline(self) -> float:
         """For a run that begins now, with its sandbox in hand."""
         return max(self.answer_deadline, min(self.latest_answer, anyio.current_time() + self.least_seconds))
 
 
+class Admitted(Asked, frozen=True, kw_only=True):
+    """A run that may begin."""
+
+    inputs: list[StagedFile]
+
+
 async def admit(request: Request, service: Service, held: HeldBody) -> Admitted:
+    """Raises what `errors.TABLE` has below 500, or `PoolClosed`."""
+    return await look_up(await ask(request, service, held), service.store)
+
+
+async def look_up(asked: Asked, store: FileStore) -> Admitted:
+    """Raises `FileMissing`."""
+    return Admitted(**msgspec.structs.asdict(asked), inputs=await staged(asked.request.files, store))
+
+
+async def ask(request: Request, service: Service, held: HeldBody) -> Asked:
     """Raises what `errors.TABLE` has below 500, or `PoolClosed`."""
     if service.draining:
         raise PoolClosed("The service is shutting down.")
+    key, name = idempotency_key(request.headers), execution_id(request.headers)
     body = await read_json_body(request, held, limit_bytes=MAX_BODY_BYTES)
     began = anyio.current_time()
     asked = execute_request(body, max_timeout_ms=service.settings.max_exec_timeout_ms)
     run_seconds, settings = asked.program.timeout_ms / 1000, service.settings
-    return Admitted(
-        execution_id=str(uuid.uuid4()),
-        program=asked.program,
-        inputs=await staged(asked.files, service.store),
+    return Asked(
+        execution_id=name,
+        idempotency_key=key,
+        request=asked,
         lease_deadline=began + settings.execution_queue_timeout_sec,
         answer_deadline=began + settings.shared_seconds + run_seconds,
         # An operator who said less for everything beside the run gets no more after the grant.
         least_seconds=min(SECONDS_FROM_GRANT, settings.overhead_seconds or SECONDS_FROM_GRANT) + run_seconds,
-        latest_answer=began
-        + settings.max_exec_timeout_ms / 1000
-        + max(settings.shared_seconds, SECONDS_BESIDE_LONGEST),
+        latest_answer=began + settings.longest_seconds,
     )
 
 
@@ -84,9 +103,12 @@ async def staged(files: tuple[InputFile, ...], store: FileStore) -> list[StagedF
             except FileMissing as error:
                 missing[number] = error
 
-    async with anyio.create_task_group() as group:
-        for _ in range(min(_LOOKUPS_AT_ONCE, len(files))):
-            group.start_soon(look_up_some)
+    try:
+        async with anyio.create_task_group() as group:
+            for _ in range(min(_LOOKUPS_AT_ONCE, len(files))):
+                group.start_soon(look_up_some)
+    except BaseExceptionGroup as errors:
+        raise bare(errors) from errors
     if missing:
         raise missing[min(missing)]
     return [found[number] for number in sorted(found)]

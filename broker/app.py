@@ -16,8 +16,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from broker import documents, errors, file_routes, routes, session_routes
+from broker import documents, errors, execution_routes, file_routes, routes, session_routes
 from broker.callers import rules
+from broker.claims_sweep import sweep_claims_forever
 from broker.edge import Edge, error_response
 from broker.execute import execute
 from broker.failures import log_failure
@@ -41,6 +42,7 @@ ROUTES = [
     Route("/v1/sessions", session_routes.open_session, methods=["POST"]),
     Route("/v1/sessions/{session_id}/bash", session_routes.bash, methods=["POST"]),
     Route("/v1/sessions/{session_id}", session_routes.close_session, methods=["DELETE"]),
+    Route("/v1/executions/{execution_id}", execution_routes.cancel_execution, methods=["DELETE"]),
     Route("/v1/files", file_routes.upload_file, methods=["POST"]),
     Route("/v1/files", file_routes.list_files),
     Route("/v1/files/{file_id}", file_routes.download_file),
@@ -79,10 +81,11 @@ def create_app(service: Service) -> ASGIApp:
 
 @asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
-    async with anyio.create_task_group() as group:
-        service: Service = app.state.service
+    service: Service = app.state.service
+    async with service.keyed.open(), anyio.create_task_group() as group:
         group.start_soon(sweep_forever, service.store, service.metrics.file)
         group.start_soon(service.sessions.run)
+        group.start_soon(sweep_claims_forever, service.keyed.claims)
         yield
         group.cancel_scope.cancel()
 
@@ -95,8 +98,8 @@ def _cors(settings: Settings) -> list[Middleware]:
             CORSMiddleware,
             allow_origins=tuple(origin.lower().rstrip("/") for origin in settings.cors_origins),
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Content-Type", "X-Request-Id"],
-            expose_headers=["X-Request-Id", "Server-Timing", "Retry-After", "Content-Disposition"],
+            allow_headers=["Content-Type", "Idempotency-Key", "X-Execution-Id", "X-Request-Id"],
+            expose_headers=["X-Execution-Id", "X-Request-Id", "Server-Timing", "Retry-After", "Content-Disposition"],
         )
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from functools import cache
 from typing import Annotated, Any
 
@@ -55,9 +56,24 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     answer: type | None = None
     media: str = "application/json"
     errors: tuple[int, ...] = ()
+    is_run: bool = False
+    """It takes and returns the headers of a run."""
 
 
-_RUN_ERRORS = (404, 408, 413, 415, 422, 429, 502, 503)
+_RUN_ERRORS = (404, 408, 409, 413, 415, 422, 429, 502, 503, 507)
+_UUID_SCHEMA = {"type": "string", "format": "uuid"}
+_RUN_HEADERS = (
+    (
+        "Idempotency-Key",
+        {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
+        "The same key and body run once, and get the same outcome, on either path, until its time is up.",
+    ),
+    (
+        "X-Execution-Id",
+        _UUID_SCHEMA,
+        "The run's id, by which it can be cancelled; made where it is absent. Of a stored outcome: its run's.",
+    ),
+)
 OPERATIONS = (
     Operation(
         method="post",
@@ -66,6 +82,7 @@ OPERATIONS = (
         summary="Run a program; answer when it has ended.",
         answer=BatchResult,
         errors=_RUN_ERRORS,
+        is_run=True,
     ),
     Operation(
         method="post",
@@ -74,6 +91,15 @@ OPERATIONS = (
         summary="Run a program; send `output` events as it goes, then one `result` or `error` event.",
         media="text/event-stream",
         errors=_RUN_ERRORS,
+        is_run=True,
+    ),
+    Operation(
+        method="delete",
+        path="/v1/executions/{execution_id}",
+        name="cancelExecution",
+        summary="Cancel a run of this replica: its caller is told `execution_cancelled`, its sandbox is destroyed.",
+        status=204,
+        errors=(404,),
     ),
     Operation(
         method="post",
@@ -125,16 +151,30 @@ def document() -> dict[str, Any]:
 
 
 def _operation(each: Operation) -> dict[str, object]:
-    answers: dict[str, object] = {
+    answers: dict[str, dict[str, object]] = {
         str(status): _answer("An error.", ErrorBody, "application/json") for status in each.errors
     }
     answers[str(each.status)] = _answer(each.summary, each.answer, each.media if each.status != 204 else None)
     described: dict[str, object] = {"operationId": each.name, "summary": each.summary, "responses": answers}
-    if "{file_id}" in each.path:
-        described["parameters"] = [{"name": "file_id", "in": "path", "required": True, "schema": {"type": "string"}}]
+    if parameters := _parameters(each):
+        described["parameters"] = parameters
+    if each.is_run:
+        for answer in answers.values():
+            answer["headers"] = {"X-Execution-Id": {"schema": _UUID_SCHEMA}}
     if each.method == "post":
         described["requestBody"] = {"required": True, "content": _upload() if each.status == 201 else _program()}
     return described
+
+
+def _parameters(each: Operation) -> list[dict[str, object]]:
+    named = re.findall(r"{(\w+)}", each.path)
+    return [
+        *({"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in named),
+        *(
+            {"name": name, "in": "header", "schema": schema, "description": text}
+            for name, schema, text in (_RUN_HEADERS if each.is_run else ())
+        ),
+    ]
 
 
 def _answer(summary: str, kind: type | None, media: str | None) -> dict[str, object]:

@@ -27,6 +27,7 @@ _REQUEST_ID = re.compile(r"[!-~]{1,128}", re.ASCII)
 QUIET = frozenset({"health", "ready", "metrics"})
 """Asked every few seconds by machines: logged at debug."""
 TIMINGS = "broker.timings"
+EXECUTION_ID = "broker.execution_id"
 
 
 class Edge:
@@ -94,6 +95,8 @@ class Exchange:
         )
         total = f"total;dur={(time.perf_counter() - self.began) * 1000:.3f}"
         headers = {"X-Request-Id": self.request_id, "Server-Timing": ", ".join([*phases, total])}
+        if EXECUTION_ID in self._scope:
+            headers["X-Execution-Id"] = self._scope[EXECUTION_ID]
         # A client that keeps its connection would go on asking a service that is about to refuse.
         return raw_headers({**headers, "Connection": "close"} if self._is_leaving() else headers)
 
@@ -105,6 +108,11 @@ def request_id(given: str) -> str:
 def add_timings(request: Request, timings: TimingsMs) -> None:
     """They go out as `Server-Timing`."""
     request.scope[TIMINGS] = timings
+
+
+def add_execution_id(request: Request, execution_id: str) -> None:
+    """It goes out as `X-Execution-Id`, whatever the answer is."""
+    request.scope[EXECUTION_ID] = execution_id
 
 
 def raw_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

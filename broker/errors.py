@@ -1,7 +1,7 @@
 """What the broker refuses, and one table: class of error -> status, code, retryable. Pure.
 
 Rule 1: `retryable` only where none of the caller's program can have run, and where the same request may
-        succeed later.
+        succeed later. One exception, `KeyInUse`: the key of that request sees to it that it runs once.
 Rule 2: a program that fails is no error. Its exit code, timeout or memory end is a result with 200.
 """
 
@@ -101,6 +101,42 @@ class ClientGone(BrokerError):
     """The client closed the connection; nobody reads this answer."""
 
 
+class ExecutionExists(BrokerError):
+    """A run with this execution id is under way."""
+
+
+class ExecutionMissing(BrokerError):
+    """No run with this execution id is under way here."""
+
+
+class ExecutionCancelled(BrokerError):
+    """The run was ended because somebody asked for that, or because nobody wanted it any more."""
+
+
+class KeyReused(BrokerError):
+    """An idempotency key that came with another body before."""
+
+
+class KeyInUse(BrokerError):
+    """The run that this idempotency key belongs to is under way on another replica."""
+
+    def __init__(self, text: str, retry_after_seconds: float) -> None:
+        super().__init__(text)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class OutcomeUnknown(BrokerError):
+    """The run that this idempotency key belongs to has begun, and nobody knows how it ended."""
+
+
+class SharedFailure(BrokerError):
+    """A run for which several callers wait, or waited, has failed: each is told the same `answer`."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.kind.code)
+        self.answer = answer
+
+
 class Kind(msgspec.Struct, frozen=True):
     status: int
     code: str
@@ -124,6 +160,13 @@ TABLE: Mapping[type[Exception], Kind] = {
     StorageFull: Kind(507, "storage_full", retryable=True),
     StorageFailed: Kind(503, "storage_failed", retryable=True),
     ClientGone: Kind(499, "client_gone"),
+    ExecutionExists: Kind(409, "execution_exists"),
+    ExecutionMissing: Kind(404, "execution_not_found"),
+    ExecutionCancelled: Kind(409, "execution_cancelled"),
+    KeyReused: Kind(422, "key_reused"),
+    KeyInUse: Kind(409, "key_in_use", retryable=True),
+    OutcomeUnknown: Kind(409, "outcome_unknown"),
+    SharedFailure: Kind(409, "shared_failure"),  # Never told: it has its answer with it.
     PoolError: Kind(503, "pool_failed", retryable=True),
     PoolClosed: Kind(503, "pool_closed", retryable=True),
     PoolSaturated: Kind(429, "pool_saturated", retryable=True),
@@ -166,6 +209,8 @@ def kind_of(error: type[BaseException]) -> Kind:
 
 
 def answer(error: Exception) -> Answer:
+    if isinstance(error, SharedFailure):
+        return error.answer
     kind = kind_of(type(error))
     return Answer(kind, _detail(error, kind), _retry_after(error, kind))
 
@@ -178,6 +223,6 @@ def _detail(error: Exception, kind: Kind) -> str | list[dict[str, object]]:
 
 
 def _retry_after(error: Exception, kind: Kind) -> int | None:
-    if isinstance(error, PoolSaturated | PoolTimeout | SessionsFull):
+    if isinstance(error, PoolSaturated | PoolTimeout | SessionsFull | KeyInUse):
         return max(1, math.ceil(error.retry_after_seconds))
     return math.ceil(_RETRY_AFTER_SECONDS) if kind.status == 503 else None

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from broker.admission import Admitted, admit
+from broker.admission import Admitted, Asked, ask, look_up
 from broker.disconnect import while_connected
-from broker.edge import add_timings
+from broker.edge import add_execution_id, add_timings
+from broker.results import result
 from broker.returned_files import ReturnedFiles
-from broker.schemas import BatchResult, Result, SkippedPath, Termination, Truncated, batch_text, timings
+from broker.schemas import BatchResult, Result, batch_text
 from broker.service import Service, service_of
-from pool import Lease, Outcome, Stream
-
-SKIPPED_SHOWN = 20
+from broker.shared_execution import joined
+from pool import Stream
 
 
 class BatchSink:
@@ -36,46 +37,46 @@ class BatchSink:
 async def execute(request: Request) -> Response:
     service = service_of(request)
     with service.request("execute") as held:
-        admitted = await admit(request, service, held)
-        ended = await while_connected(partial(_run, service, admitted), request.receive)
-    service.metrics.result(ended)
+        asked = await ask(request, service, held)
+        add_execution_id(request, asked.execution_id)
+        key = asked.idempotency_key
+        ended = await (_own(service, asked, request) if key is None else _shared(service, asked, key, request))
     add_timings(request, ended.timings_ms)
     return Response(msgspec.json.encode(ended), media_type="application/json")
+
+
+async def _own(service: Service, asked: Asked, request: Request) -> BatchResult:
+    """A run that belongs to this request alone, and ends with it."""
+    with service.executions.running(asked.caller, asked.execution_id):
+        admitted = await look_up(asked, service.store)
+        ended = await while_connected(partial(_run, service, admitted), request.receive)
+    service.metrics.result(ended)
+    return ended
 
 
 async def _run(service: Service, admitted: Admitted) -> BatchResult:
     async with ReturnedFiles(service.store) as files:
         sink = BatchSink(files)
-        async with service.pool.lease(deadline=admitted.lease_deadline) as lease:
+        async with service.pool.lease(deadline=admitted.lease_deadline, caller=admitted.caller) as lease:
             with service.metrics.execution("execute", lease) as execution:
                 outcome = await lease.run(admitted.program, admitted.inputs, sink, admitted.run_deadline)
                 ended = result(admitted, lease, outcome, files)
                 execution.ended(ended)
         files.delivered = True
-    return _batch(ended, sink, service.settings.max_output_bytes)
+    return _batch(ended, sink.data, service.settings.max_output_bytes)
 
 
-def _batch(ended: Result, sink: BatchSink, cap: int) -> BatchResult:
+async def _shared(service: Service, asked: Asked, key: str, request: Request) -> BatchResult:
+    async with joined(service, asked, key, "execute") as run:
+        await while_connected(run.over, request.receive)
+    add_execution_id(request, run.execution_id)
+    output: dict[Stream, bytearray] = {"stdout": run.output.stdout, "stderr": run.output.stderr}
+    return _batch(run.ended(), output, service.settings.max_output_bytes)
+
+
+def _batch(ended: Result, output: Mapping[Stream, bytearray], cap: int) -> BatchResult:
     return BatchResult(
         **msgspec.structs.asdict(ended),
-        stdout=batch_text(sink.data["stdout"], cap=cap, truncated=ended.truncated.stdout),
-        stderr=batch_text(sink.data["stderr"], cap=cap, truncated=ended.truncated.stderr),
-    )
-
-
-def result(admitted: Admitted, lease: Lease, outcome: Outcome, files: ReturnedFiles) -> Result:
-    skipped = [*(SkippedPath(each.path, each.reason) for each in outcome.files_skipped), *files.skipped]
-    return Result(
-        exit_code=outcome.exit_code,
-        timed_out=outcome.timed_out,
-        duration_ms=outcome.duration_ms,
-        files=files.kept,
-        execution_id=admitted.execution_id,
-        termination=Termination(outcome.reason, outcome.signal),
-        limits_hit=outcome.limits_hit,
-        files_skipped=skipped[:SKIPPED_SHOWN],
-        files_skipped_count=outcome.files_skipped_count + len(files.skipped),
-        truncated=Truncated(outcome.stdout_truncated, outcome.stderr_truncated),
-        isolation=lease.isolation.level,
-        timings_ms=timings(outcome, queue_ms=lease.queue_ms, lease_ms=lease.lease_ms),
+        stdout=batch_text(output["stdout"], cap=cap, truncated=ended.truncated.stdout),
+        stderr=batch_text(output["stderr"], cap=cap, truncated=ended.truncated.stderr),
     )

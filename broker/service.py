@@ -9,7 +9,10 @@ import anyio
 from starlette.requests import Request
 
 from broker.body import BodyBudget, HeldBody
+from broker.claims import Claims
+from broker.executions import Executions
 from broker.files import FileStore
+from broker.keyed_runs import KeyedRuns
 from broker.metrics import Metrics
 from broker.sessions import Sessions
 from broker.settings import Settings
@@ -22,6 +25,9 @@ SERVICE_VERSION = "0.1.0"
 # A pool without a warm sandbox for so long, and with a reason for it, is ill; before that it is only busy.
 COLD_SECONDS = 60.0
 
+# What a run may need beyond its longest time for storing its outcome, and by how much the clocks of two replicas may
+# differ. More keeps callers from hearing that a replica has died; less would call a run lost that goes on.
+CLAIM_SLACK_SECONDS = 60.0
 # Of the bodies of all requests for a run under way. Less refuses long programs that come together; more is memory.
 MAX_BODIES_BYTES = 8 * MAX_BODY_BYTES
 
@@ -43,6 +49,10 @@ class Service:
         """What runs may end, nothing new begins."""
         self.active = 0
         """Requests for a run under way; SIGTERM waits for them."""
+        self.executions = Executions()
+        """Runs under way, by id."""
+        self.keyed = KeyedRuns(_claims(settings, store))
+        """Runs with an idempotency key."""
         self.bodies = BodyBudget(MAX_BODIES_BYTES)
         self._idle = anyio.Event()
 
@@ -80,6 +90,15 @@ class Service:
     async def drained(self) -> None:
         """What was running when `drain` was called has ended."""
         await self._idle.wait()
+
+
+def _claims(settings: Settings, store: FileStore) -> Claims:
+    return Claims(
+        store.storage,
+        ttl_seconds=max(settings.idempotency_ttl_seconds, settings.longest_seconds + CLAIM_SLACK_SECONDS),
+        run_seconds=settings.longest_seconds + CLAIM_SLACK_SECONDS,
+        quota_bytes=settings.file_quota_bytes,
+    )
 
 
 def service_of(request: Request) -> Service:

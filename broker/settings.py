@@ -48,6 +48,9 @@ KUBE_START_SECONDS = 120.0
 what it knows to be in vain."""
 SESSION_FILES = 200_000
 """Files and folders of a session's workspace: a repository with its packages. Each is a KiB of the kernel's memory."""
+SECONDS_BESIDE_LONGEST = 9.0
+"""Beside the longest run that is allowed, no answer takes longer than this once its request has come, or than
+`overhead_seconds` where that is more: clients give up after 70 s and the longest default run takes 60."""
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -248,6 +251,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         about("MiB of all stored files; an upload beyond is answered 507. 0 switches the quota off.", ge=0, le=2**40),
     ] = 10_240
+    idempotency_ttl_seconds: Annotated[
+        int,
+        about(
+            "Seconds for which an `Idempotency-Key` stands for its run and its stored outcome; never less than the"
+            " longest run takes. Outcomes of more than the file quota, counted apart, refuse new keys (507).",
+            ge=1,
+            le=YEAR_SECONDS,
+        ),
+    ] = 3600
     file_storage_url: Annotated[
         str | None,
         about(
@@ -279,6 +291,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def shared_seconds(self) -> float:
         """What queue, staging and collection share."""
         return self.overhead_seconds or self.execution_queue_timeout_sec + 1
+
+    @property
+    def longest_seconds(self) -> float:
+        """From a request to its answer, whatever it asks for."""
+        return self.max_exec_timeout_ms / 1000 + max(self.shared_seconds, SECONDS_BESIDE_LONGEST)
 
     @property
     def file_size_bytes(self) -> int:
@@ -325,6 +342,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             max_runs_per_sandbox=1,
             refill_eagerly=True,
             answer_first_seconds=0.0,
+            proved_elsewhere=True,
         )
 
     @property

@@ -41,7 +41,7 @@ def _folder(path: Path) -> Storage:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         _refuse_foreign(path)
-        for part in ("data", "meta"):
+        for part in ("data", "meta", "claims", "outcomes"):
             (path / part).mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise SettingsError(

@@ -18,15 +18,18 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from broker import errors
-from broker.admission import Admitted, admit
+from broker.admission import Admitted, Asked, ask, look_up
 from broker.disconnect import alongside, while_connected
-from broker.edge import raw_headers
-from broker.execute import result
+from broker.edge import add_execution_id, raw_headers
 from broker.failures import log_failure
+from broker.output_log import Reader
+from broker.results import result
 from broker.returned_files import ReturnedFiles
-from broker.schemas import Result
+from broker.schemas import Result, Truncated
 from broker.service import Service, service_of
-from pool import Lease, Outcome, Stream
+from broker.shared_execution import joined
+from broker.shared_run import SharedRun
+from pool import Lease, Stream
 
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -46,15 +49,24 @@ class EventSender:
     def __init__(self, send: Send) -> None:
         self._send = send
         self.begun = False
+        self.ended = False
 
     async def begin(self, headers: list[tuple[bytes, bytes]]) -> None:
-        self.begun = True
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        # Not before: the server waits for room first, and a call that is cancelled there has sent nothing.
+        self.begun = True
         await self._body(PING)
 
     async def event(self, name: str, data: object, *, last: bool = False) -> None:
         text = json.dumps(msgspec.to_builtins(data), separators=(",", ":"))
         await self._body(f"event: {name}\ndata: {text}\n\n".encode("ascii"), last=last)
+        self.ended = last
+
+    async def end(self, ended: Result | errors.Answer) -> None:
+        """The last event, unless it is out already."""
+        if not self.ended:
+            name = "result" if isinstance(ended, Result) else "error"
+            await self.event(name, ended if isinstance(ended, Result) else ended.event, last=True)
 
     async def ping_forever(self) -> None:
         while True:
@@ -68,31 +80,38 @@ class EventSender:
             raise errors.ClientGone(f"The client took nothing for {STALL_SECONDS:.0f} s.")
 
 
-class StreamSink:
-    """Passes output on as text, however the sandbox cut it, and files to the store."""
+class TextSender:
+    """Passes output on as text, however the sandbox cut it."""
 
-    def __init__(self, events: EventSender, files: ReturnedFiles) -> None:
+    def __init__(self, events: EventSender) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")
         self._decoders = {"stdout": decoder("replace"), "stderr": decoder("replace")}
         self._events = events
-        self._files = files
 
     async def output(self, stream: Stream, data: bytes) -> None:
         await self._text(stream, self._decoders[stream].decode(data))
 
-    async def file(self, path: str, data: bytes, last: bool) -> None:
-        await self._files.take(path, data, last=last)
-
-    async def finish(self, outcome: Outcome) -> None:
+    async def finish(self, truncated: Truncated) -> None:
         """Half a character at the end is shown as such, unless it was our cut that halved it."""
-        if not outcome.stdout_truncated:
+        if not truncated.stdout:
             await self._text("stdout", self._decoders["stdout"].decode(b"", final=True))
-        if not outcome.stderr_truncated:
+        if not truncated.stderr:
             await self._text("stderr", self._decoders["stderr"].decode(b"", final=True))
 
     async def _text(self, stream: Stream, text: str) -> None:
         if text:
             await self._events.event("output", {"stream": stream, "data": text})
+
+
+class StreamSink(TextSender):
+    """Output to the client, files to the store."""
+
+    def __init__(self, events: EventSender, files: ReturnedFiles) -> None:
+        super().__init__(events)
+        self._files = files
+
+    async def file(self, path: str, data: bytes, last: bool) -> None:
+        await self._files.take(path, data, last=last)
 
 
 async def execute_stream(request: Request) -> ExecutionStream:
@@ -108,18 +127,49 @@ class ExecutionStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._service.request("execute_stream") as held:
-            admitted = await admit(self._request, self._service, held)
+            asked = await ask(self._request, self._service, held)
+            add_execution_id(self._request, asked.execution_id)
             events = EventSender(send)
             try:
-                await while_connected(partial(self._serve, admitted, events), receive)
+                await self._answer(asked, events, receive)
             except errors.ClientGone:
                 # With the headers out there is nobody to tell, and nothing to tell it with.
                 if not events.begun:
                     raise
+            except errors.ExecutionCancelled as error:
+                if not events.begun:
+                    raise
+                await events.end(errors.answer(error))
+
+    async def _answer(self, asked: Asked, events: EventSender, receive: Receive) -> None:
+        if asked.idempotency_key is not None:
+            return await self._shared(asked, asked.idempotency_key, events, receive)
+        with self._service.executions.running(asked.caller, asked.execution_id):
+            admitted = await look_up(asked, self._service.store)
+            await while_connected(partial(self._serve, admitted, events), receive)
+
+    async def _shared(self, asked: Asked, key: str, events: EventSender, receive: Receive) -> None:
+        async with joined(self._service, asked, key, "execute_stream") as run:
+            await while_connected(partial(self._follow, run, events), receive)
+
+    async def _follow(self, run: SharedRun, events: EventSender) -> None:
+        """From its begin on, whenever this caller came."""
+        await run.begun()
+        add_execution_id(self._request, run.execution_id)
+        if not run.has_begun:
+            run.ended()
+        await events.begin(raw_headers(HEADERS))
+        sender = TextSender(events)
+        await alongside(partial(_pass_on, run, sender), events.ping_forever)
+        if run.result is not None:
+            await sender.finish(run.result.truncated)
+            await events.end(run.result)
+        else:
+            await events.end(run.failure_answer())
 
     async def _serve(self, admitted: Admitted, events: EventSender) -> None:
         async with ReturnedFiles(self._service.store) as files:
-            async with self._service.pool.lease(deadline=admitted.lease_deadline) as lease:
+            async with self._service.pool.lease(deadline=admitted.lease_deadline, caller=admitted.caller) as lease:
                 with self._service.metrics.execution("execute_stream", lease) as execution:
                     await events.begin(_headers(lease))
                     run = partial(_run, admitted, lease, StreamSink(events, files), files)
@@ -128,17 +178,25 @@ class ExecutionStream:
             # Out of the lease: the sandbox is given back before a slow client has read the end.
             if isinstance(ended, Result):
                 self._service.metrics.result(ended)
-                await events.event("result", ended, last=True)
-                files.delivered = True
-            else:
-                await events.event("error", ended.event, last=True)
+            await events.end(ended)
+            files.delivered = isinstance(ended, Result)
+
+
+async def _pass_on(run: SharedRun, sender: TextSender) -> None:
+    reader = Reader(run.output)
+    while True:
+        while (piece := reader.next()) is not None:
+            await sender.output(*piece)
+        if run.is_over:
+            return
+        await run.changed()
 
 
 async def _run(admitted: Admitted, lease: Lease, sink: StreamSink, files: ReturnedFiles) -> Result | errors.Answer:
     """What the last event is to say. The status is long sent: a failure is a value from here on."""
     try:
         outcome = await lease.run(admitted.program, admitted.inputs, sink, admitted.run_deadline)
-        await sink.finish(outcome)
+        await sink.finish(Truncated(outcome.stdout_truncated, outcome.stderr_truncated))
     except errors.ClientGone:
         raise
     except Exception as error:

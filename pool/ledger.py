@@ -189,7 +189,7 @@ class Ledger:
     def _shortfall(self, now: float) -> int:
         """How many to start now."""
         starting, room = self.slots.count(S.STARTING), self.settings.limit - len(self.slots)
-        if self.proved != self.generation and not self.settings.canary_each:
+        if self._needs_canary():
             return max(0, min(room, 1 - starting))  # the canary goes first, and alone
         if not self._may_refill(now):
             return 0
@@ -197,6 +197,10 @@ class Ledger:
         starts_for_waiters = self.settings.reuses or not self.settings.size
         missing = max(self.settings.size - stock, self._unserved() if starts_for_waiters else 0)
         return max(0, min(room, missing, self._at_once - starting))
+
+    def _needs_canary(self) -> bool:
+        proved = self.proved == self.generation or self.settings.proved_elsewhere
+        return not proved and not self.settings.canary_each
 
     def _unserved(self) -> int:
         """Those that wait for more than what is on its way already."""
@@ -215,7 +219,7 @@ class Ledger:
 
     def _create(self, now: float) -> Create:
         self._serial += 1
-        canary = self.proved != self.generation and not self.settings.canary_each
+        canary = self._needs_canary()
         begins = self._begins(now)
         slot = Slot(name=f"s{self._serial}", generation=self.generation, canary=canary, since=begins)
         self.slots.add(slot)
@@ -247,7 +251,7 @@ class Ledger:
         self.hold, self._failures = None, 0
         # Slow start: twice as many at once after each that came well, one after each failure.
         self._at_once = min(self._at_once * 2, self.settings.startup_concurrency)
-        if slot.canary or self.settings.canary_each:
+        if slot.canary or self.settings.canary_each or self.settings.proved_elsewhere:
             self.proved = max(slot.generation, self.proved or slot.generation)
         if slot.canary:
             return self._condemn(slot, Retirement.CANARY, now)

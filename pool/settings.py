@@ -45,6 +45,8 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     canary_each: bool = False
     """Each sandbox runs a program of ours before it is warm, and is cleaned. Else one does, for all of a generation:
     where all are forked from the same template."""
+    proved_elsewhere: bool = False
+    """Another pool over the same backend has a canary for each generation: this one needs none."""
     egress_seconds: Seconds = 600.0
     """An idle sandbox proves this often that it still reaches nothing, where its backend names targets."""
     start_seconds: Seconds = 30.0

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 # Where a package's name does not say in which folder it lives.
-HOMES = {"sandbox_runtime": ROOT / "sandbox-runtime"}
+HOMES = {"sandbox_runtime": ROOT / "sandbox-runtime", "code_interpreter_client": ROOT / "client"}
 
 
 class Import(NamedTuple):
@@ -45,7 +45,7 @@ def shown(path: Path) -> str:
 
 def module_name(path: Path) -> str:
     """Return the dotted name under which a file is imported."""
-    home = HOMES["sandbox_runtime"] if path.is_relative_to(HOMES["sandbox_runtime"]) else ROOT
+    home = next((home for home in HOMES.values() if path.is_relative_to(home)), ROOT)
     parts = path.relative_to(home).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 

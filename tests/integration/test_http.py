@@ -225,7 +225,7 @@ def test_request_ids_are_echoed_or_made(service: Running) -> None:
 
 def test_health_has_its_documented_fields(service: Running) -> None:
     body = service.client.get("/health").json()
-    assert (body["status"], body["message"], body["version"]) == ("ok", None, "0.3.3")
+    assert (body["status"], body["message"], body["version"]) == ("ok", None, "0.4.4")
     assert {"service_version", "executor_backend", "network_isolation", "isolation", "pool"} <= set(body)
 
 
@@ -252,6 +252,7 @@ def test_the_documents_are_there(service: Running) -> None:
     assert set(paths) == {
         "/v1/execute",
         "/v1/execute/stream",
+        "/v1/executions/{execution_id}",
         "/v1/files",
         "/v1/files/{file_id}",
         "/health",

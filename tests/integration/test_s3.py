@@ -122,3 +122,19 @@ def test_a_bucket_that_is_not_there_is_503_and_runs_go_on(make_service: Any, buc
     result = service.execute(code).json()
     assert (result["stdout"], result["files"]) == ("on\n", [])
     assert result["files_skipped"] == [{"path": "a.txt", "reason": "storage_failed"}]
+
+
+@pytest.mark.slow
+def test_of_two_replicas_that_claim_a_key_in_a_bucket_one_runs(make_service: Any, bucket: Bucket) -> None:
+    one, other = (make_service(file_storage_url=f"s3://{BUCKET}/some/prefix") for _ in range(2))
+    found = [
+        each.client.post("/v1/execute", json={"code": "print(1)"}, headers={"Idempotency-Key": "k"})
+        for each in (one, other, one)
+    ]
+    assert len({answer.json()["execution_id"] for answer in found}) == 1
+    found_keys = bucket.keys()
+    assert sorted(key.split("/")[2] for key in found_keys) == ["claims", "outcomes"]
+    claims = one.service.keyed.claims
+    first, second = claims.new("digest"), other.service.keyed.claims.new("digest")
+    assert one.call(claims.make, "name", first) == first
+    assert other.call(other.service.keyed.claims.make, "name", second) == first

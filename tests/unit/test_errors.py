@@ -34,6 +34,12 @@ STATUSES = {
     errors.TooLarge: 413,
     errors.WrongContentType: 415,
     errors.StorageFull: 507,
+    errors.ExecutionExists: 409,
+    errors.ExecutionMissing: 404,
+    errors.ExecutionCancelled: 409,
+    errors.KeyReused: 422,
+    errors.KeyInUse: 409,
+    errors.OutcomeUnknown: 409,
 }
 
 
@@ -62,7 +68,15 @@ def test_statuses_are_the_documented_ones(kind: type[Exception], status: int) ->
 
 
 def test_nothing_is_retryable_where_a_program_may_have_run() -> None:
-    ran = {SandboxLost, RemoteProtocolError, LocalProtocolError, SandboxError, ProtocolError}
+    ran = {
+        errors.ExecutionCancelled,
+        errors.OutcomeUnknown,
+        SandboxLost,
+        RemoteProtocolError,
+        LocalProtocolError,
+        SandboxError,
+        ProtocolError,
+    }
     assert [kind for kind in ran if errors.TABLE[kind].retryable] == []
 
 
@@ -71,7 +85,13 @@ def test_waiting_errors_say_when_to_come_back() -> None:
     assert (full.kind.status, full.retry_after_seconds, full.body["detail"]) == (429, 3, "8 waiting, limit 8")
     assert errors.answer(PoolTimeout("", retry_after_seconds=0)).retry_after_seconds == 1
     assert errors.answer(PoolClosed("closing")).retry_after_seconds == 1
+    assert errors.answer(errors.KeyInUse("elsewhere", retry_after_seconds=0.1)).retry_after_seconds == 1
     assert errors.answer(errors.FileMissing("x")).retry_after_seconds is None
+
+
+def test_who_shares_a_failure_is_told_what_the_first_one_was() -> None:
+    first = errors.answer(SandboxLost("gone"))
+    assert errors.answer(errors.SharedFailure(first)) == first
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("secret"), LocalProtocolError("secret"), KeyError("secret")])

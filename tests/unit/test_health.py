@@ -44,7 +44,7 @@ HELD = {"hold_reason": "quota", "hold_text": "no quota left"}
 )
 def test_health_is_ill_only_when_cold_for_a_minute_and_held(changed: dict[str, Any], status: str, message: Any) -> None:
     body = health_body(msgspec.structs.replace(WELL, **changed), Isolation(level="full"), "local")
-    assert (body["status"], body["message"], body["version"], body["isolation"]) == (status, message, "0.3.3", "full")
+    assert (body["status"], body["message"], body["version"], body["isolation"]) == (status, message, "0.4.4", "full")
 
 
 def test_the_network_is_isolated_unless_nothing_is() -> None:
@@ -120,4 +120,17 @@ def test_the_openapi_document_is_whole() -> None:
     references = {part.partition('"')[0] for part in text.split('"$ref":"#/components/schemas/')[1:]}
     assert references <= set(found["components"]["schemas"])
     names = [each["operationId"] for path in found["paths"].values() for each in path.values()]
-    assert len(names) == len(set(names)) == 9
+    assert len(names) == len(set(names)) == 10
+
+
+@pytest.mark.parametrize("path", ["/v1/execute", "/v1/execute/stream"])
+def test_the_document_has_the_headers_and_the_refusals_of_a_run(path: str) -> None:
+    run = document()["paths"][path]["post"]
+    assert [each["name"] for each in run["parameters"]] == ["Idempotency-Key", "X-Execution-Id"]
+    assert {"200", "404", "409", "422", "429", "502", "503", "507"} <= set(run["responses"])
+    assert all("X-Execution-Id" in answer["headers"] for answer in run["responses"].values())
+
+
+def test_the_document_says_how_a_run_is_cancelled() -> None:
+    cancel = document()["paths"]["/v1/executions/{execution_id}"]["delete"]
+    assert (set(cancel["responses"]), cancel["parameters"][0]["in"]) == ({"204", "404"}, "path")

@@ -14,8 +14,12 @@ from tests import source_tree as tree
 RUNTIME = "sandbox-runtime"
 LAUNCHER = "pool/local/launcher"
 PURE = [
+    "broker/digest.py",
     "broker/errors.py",
+    "broker/output_log.py",
     "broker/schemas.py",
+    "client/code_interpreter_client/retrying.py",
+    "client/code_interpreter_client/values.py",
     "pool/errors.py",
     "pool/kube/channels.py",
     "pool/kube/mirror.py",
@@ -60,6 +64,11 @@ def importers(top: str, *folders: str) -> list[str]:
 def test_the_runtime_needs_only_the_standard_library():
     # It must run in any image that has a Python >= 3.9.
     assert offenders(f"{RUNTIME}/sandbox_runtime", "sandbox_runtime") == []
+
+
+def test_the_client_needs_httpx_and_nothing_of_the_service():
+    # Whoever calls the service must not have to install it. anyio comes with httpx.
+    assert offenders("client", "code_interpreter_client", "httpx", "anyio") == []
 
 
 def test_the_launcher_needs_only_the_standard_library_and_the_runtime():

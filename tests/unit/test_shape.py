@@ -11,7 +11,7 @@ import pytest
 
 from tests import source_tree as tree
 
-SOURCES = ("broker", "pool", "sandbox-runtime", "benchmarks")
+SOURCES = ("broker", "client", "pool", "sandbox-runtime", "benchmarks")
 LONGEST_FILE_LINES = 400
 LONGEST_FUNCTION_LINES = 50
 # They say nothing, or say another thing than our own words: sandbox, slot, lease, holder, run.

@@ -1,0 +1,59 @@
+"""What takes claims away whose time is up, and their outcomes."""
+
+from __future__ import annotations
+
+import anyio
+import obstore
+import structlog
+
+from broker.claims import Claims
+from broker.errors import BrokerError, FileMissing
+from broker.storage import our_errors
+from broker.sweep import MAX_INTERVAL_SECONDS
+
+_log = structlog.get_logger()
+
+
+async def sweep_claims_forever(claims: Claims) -> None:
+    interval_seconds = min(MAX_INTERVAL_SECONDS, max(1.0, claims.ttl_seconds / 4))
+    while True:
+        try:
+            await sweep_claims(claims)
+        except BrokerError as error:
+            _log.warning("claims.sweep_failed", reason=str(error))
+        await anyio.sleep(interval_seconds)
+
+
+async def sweep_claims(claims: Claims) -> int:
+    """Remove what is too old, and add up the outcomes that are left; returns how many objects went.
+
+    Claims first: one whose outcome is gone would be taken for a run that nobody knows the end of.
+    """
+    removed, stored_before = 0, claims.stored_bytes
+    for folder in ("claims", "outcomes"):
+        for found in await _objects(claims, folder):
+            removed += _is_old(claims, found) and await _remove_if_old(claims, found["path"])
+    kept_bytes = sum(found["size"] for found in await _objects(claims, "outcomes"))
+    claims.stored_bytes = kept_bytes + max(0, claims.stored_bytes - stored_before)
+    return removed
+
+
+async def _objects(claims: Claims, folder: str) -> list[obstore.ObjectMeta]:
+    with our_errors():
+        return [each async for batch in obstore.list(claims.storage.objects, prefix=folder) for each in batch]
+
+
+async def _remove_if_old(claims: Claims, path: str) -> bool:
+    """Looked at again right before: another replica may have swept it, and a new run may have claimed the key."""
+    try:
+        with our_errors("gone"):
+            if not _is_old(claims, await obstore.head_async(claims.storage.objects, path)):
+                return False
+            await obstore.delete_async(claims.storage.objects, path)
+    except FileMissing:
+        return False
+    return True
+
+
+def _is_old(claims: Claims, found: obstore.ObjectMeta) -> bool:
+    return claims.clock() - found["last_modified"].timestamp() >= claims.ttl_seconds

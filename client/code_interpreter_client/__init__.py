@@ -1,0 +1,22 @@
+"""A typed client of the code interpreter: `Client` blocks, `AsyncClient` awaits; both say the same."""
+
+from code_interpreter_client.awaiting import AsyncClient
+from code_interpreter_client.blocking import Client
+from code_interpreter_client.errors import CodeInterpreterError, RunFailed, ServiceRefused, ServiceUnreachable
+from code_interpreter_client.retrying import Retrying
+from code_interpreter_client.values import Event, Output, Result, ReturnedFile, StoredFile
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "CodeInterpreterError",
+    "Event",
+    "Output",
+    "Result",
+    "Retrying",
+    "ReturnedFile",
+    "RunFailed",
+    "ServiceRefused",
+    "ServiceUnreachable",
+    "StoredFile",
+]

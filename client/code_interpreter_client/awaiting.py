@@ -1,0 +1,98 @@
+"""The client that awaits. Its twin that blocks (blocking.py) has the same methods; what they share is in calls.py."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Self, Unpack
+
+import anyio
+import httpx
+
+from code_interpreter_client import calls, values
+from code_interpreter_client.calls import Call, EventReader, Options, Run
+from code_interpreter_client.errors import ServiceRefused, ServiceUnreachable
+from code_interpreter_client.exchange import heard, request
+from code_interpreter_client.retrying import Retrying
+from code_interpreter_client.values import Event, Result, StoredFile
+
+
+class AsyncClient:
+    """A context. Raises `ServiceRefused` and `ServiceUnreachable`; in a stream also `RunFailed`.
+
+    `http` is an httpx client with a base URL, in place of one of its own.
+    """
+
+    def __init__(
+        self,
+        url: str = "",
+        *,
+        api_key: str | None = None,
+        retrying: Retrying | None = None,
+        http: httpx.AsyncClient | None = None,
+        sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
+    ) -> None:
+        self._http = http or httpx.AsyncClient(base_url=url)
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._retrying = retrying or Retrying()
+        self._sleep = sleep
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def execute(self, code: str, **options: Unpack[Options]) -> Result:
+        """Run a program to its end."""
+        return values.result((await self._called(calls.execute(Run(code, **options)))).json())
+
+    async def stream(self, code: str, **options: Unpack[Options]) -> AsyncIterator[Event]:
+        """Output as it comes, then one `Result`. Close the iterator to cancel the run."""
+        call = calls.execute(Run(code, **options), stream=True)
+        with heard():
+            async with aclosing(await self._called(call, stream=True)) as answer:
+                reader = EventReader()
+                async for line in answer.aiter_lines():
+                    event = reader.line(line)
+                    if event is not None:
+                        yield event
+                    if isinstance(event, Result):
+                        return
+        raise ServiceUnreachable("The stream ended without a result.")
+
+    async def cancel(self, execution_id: str) -> None:
+        """End a run; whoever waits for it is told `execution_cancelled`."""
+        await self._called(calls.cancel(execution_id))
+
+    async def upload(self, data: bytes, filename: str) -> StoredFile:
+        return values.stored_file((await self._called(calls.upload(data, filename))).json())
+
+    async def download(self, file_id: str) -> bytes:
+        return (await self._called(calls.file("GET", file_id))).content
+
+    async def delete_file(self, file_id: str) -> None:
+        await self._called(calls.file("DELETE", file_id))
+
+    async def _called(self, call: Call, *, stream: bool = False) -> httpx.Response:
+        attempt = 1
+        while True:
+            try:
+                return await self._once(call, stream=stream)
+            except ServiceRefused as error:
+                seconds = self._retrying.wait_seconds(error, attempt)
+                if seconds is None:
+                    raise
+            await self._sleep(seconds)
+            attempt += 1
+
+    async def _once(self, call: Call, *, stream: bool) -> httpx.Response:
+        with heard():
+            answer = await self._http.send(request(self._http, call, self._headers), stream=stream)
+            if answer.is_error:
+                await answer.aread()
+                raise calls.refusal(answer.status_code, answer.content, answer.headers)
+        return answer

@@ -1,0 +1,96 @@
+"""The client that blocks. Its twin that awaits (awaiting.py) has the same methods; what they share is in calls.py."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Self, Unpack
+
+import httpx
+
+from code_interpreter_client import calls, values
+from code_interpreter_client.calls import Call, EventReader, Options, Run
+from code_interpreter_client.errors import ServiceRefused, ServiceUnreachable
+from code_interpreter_client.exchange import heard, request
+from code_interpreter_client.retrying import Retrying
+from code_interpreter_client.values import Event, Result, StoredFile
+
+
+class Client:
+    """A context. Raises `ServiceRefused` and `ServiceUnreachable`; in a stream also `RunFailed`.
+
+    `http` is an httpx client with a base URL, in place of one of its own.
+    """
+
+    def __init__(
+        self,
+        url: str = "",
+        *,
+        api_key: str | None = None,
+        retrying: Retrying | None = None,
+        http: httpx.Client | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._http = http or httpx.Client(base_url=url)
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._retrying = retrying or Retrying()
+        self._sleep = sleep
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def execute(self, code: str, **options: Unpack[Options]) -> Result:
+        """Run a program to its end."""
+        return values.result(self._called(calls.execute(Run(code, **options))).json())
+
+    def stream(self, code: str, **options: Unpack[Options]) -> Iterator[Event]:
+        """Output as it comes, then one `Result`. Close the iterator to cancel the run."""
+        with heard(), closing(self._called(calls.execute(Run(code, **options), stream=True), stream=True)) as answer:
+            reader = EventReader()
+            for line in answer.iter_lines():
+                event = reader.line(line)
+                if event is not None:
+                    yield event
+                if isinstance(event, Result):
+                    return
+        raise ServiceUnreachable("The stream ended without a result.")
+
+    def cancel(self, execution_id: str) -> None:
+        """End a run; whoever waits for it is told `execution_cancelled`."""
+        self._called(calls.cancel(execution_id))
+
+    def upload(self, data: bytes, filename: str) -> StoredFile:
+        return values.stored_file(self._called(calls.upload(data, filename)).json())
+
+    def download(self, file_id: str) -> bytes:
+        return self._called(calls.file("GET", file_id)).content
+
+    def delete_file(self, file_id: str) -> None:
+        self._called(calls.file("DELETE", file_id))
+
+    def _called(self, call: Call, *, stream: bool = False) -> httpx.Response:
+        attempt = 1
+        while True:
+            try:
+                return self._once(call, stream=stream)
+            except ServiceRefused as error:
+                seconds = self._retrying.wait_seconds(error, attempt)
+                if seconds is None:
+                    raise
+            self._sleep(seconds)
+            attempt += 1
+
+    def _once(self, call: Call, *, stream: bool) -> httpx.Response:
+        with heard():
+            answer = self._http.send(request(self._http, call, self._headers), stream=stream)
+            if answer.is_error:
+                answer.read()
+                raise calls.refusal(answer.status_code, answer.content, answer.headers)
+        return answer

@@ -1,0 +1,106 @@
+"""Claims in a folder: made once, readable by every replica, gone when old."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+from broker.claims import Claim, Claims, Record, claim_name
+from broker.claims_sweep import sweep_claims
+from broker.errors import StorageFailed, StorageFull
+from broker.output_log import OutputLog
+from broker.storage import open_storage
+
+TTL = 3600.0
+
+
+def claims_in(folder: Path, quota_bytes: int = 0) -> Claims:
+    storage = open_storage(None, str(folder / "files"))
+    return Claims(storage, ttl_seconds=TTL, run_seconds=100, quota_bytes=quota_bytes)
+
+
+@pytest.fixture
+def claims(tmp_path: Path) -> Claims:
+    return claims_in(tmp_path)
+
+
+def on_disk(folder: Path) -> list[str]:
+    return sorted(path.parent.name for path in (folder / "files").glob("*/*"))
+
+
+def record(text: bytes = b"hi") -> Record:
+    log = OutputLog()
+    log.add("stdout", text)
+    return Record(execution_id="id", output=log, result=None, failure=None)
+
+
+async def test_of_many_who_claim_at_once_one_has_it_and_all_know_which(tmp_path: Path) -> None:
+    standing: list[Claim] = []
+    replicas = [claims_in(tmp_path) for _ in range(20)]
+
+    async def make(claims: Claims) -> None:
+        standing.append(await claims.make("name", claims.new("digest")))
+
+    async with anyio.create_task_group() as group:
+        for each in replicas:
+            group.start_soon(make, each)
+    assert len({claim.nonce for claim in standing}) == 1
+    assert len(standing) == 20
+
+
+async def test_a_released_claim_can_be_made_again(claims: Claims) -> None:
+    await claims.make("name", claims.new("digest"))
+    await claims.release("name")
+    second = claims.new("digest")
+    assert await claims.make("name", second) == second
+
+
+async def test_an_outcome_is_what_was_recorded(claims: Claims) -> None:
+    claim = claims.new("digest")
+    assert await claims.outcome(claim) is None
+    await claims.record(claim, record())
+    assert await claims.outcome(claim) == record()
+
+
+async def test_an_outcome_that_cannot_be_read_is_none(claims: Claims, tmp_path: Path) -> None:
+    claim = claims.new("digest")
+    (tmp_path / "files" / "outcomes" / claim.nonce).write_bytes(b"\xc1")
+    assert await claims.outcome(claim) is None
+
+
+async def test_a_claim_that_cannot_be_read_is_not_run_over(claims: Claims, tmp_path: Path) -> None:
+    (tmp_path / "files" / "claims" / "name").write_bytes(b"{")
+    with pytest.raises(StorageFailed, match="another key"):
+        await claims.make("name", claims.new("digest"))
+
+
+async def test_when_outcomes_are_at_their_quota_no_key_is_taken(tmp_path: Path) -> None:
+    claims = claims_in(tmp_path, quota_bytes=100)
+    await claims.record(claims.new("digest"), record(b"x" * 100))
+    with pytest.raises(StorageFull, match="at most 100"):
+        await claims.make("name", claims.new("digest"))
+
+
+async def test_old_claims_and_outcomes_are_swept_and_the_rest_is_counted(claims: Claims, tmp_path: Path) -> None:
+    claim = await claims.make("name", claims.new("digest"))
+    await claims.record(claim, record())
+    size = claims.stored_bytes
+    assert (await sweep_claims(claims), claims.stored_bytes) == (0, size)
+    later = claims.clock() + TTL
+    claims.clock = lambda: later
+    assert await sweep_claims(claims) == 2
+    assert (claims.stored_bytes, on_disk(tmp_path)) == (0, [])
+
+
+@pytest.mark.parametrize("key", ["../meta/x", "a/b", "..", "/etc/passwd", "%2e%2e", "x" * 255])
+def test_no_key_names_a_path(key: str) -> None:
+    name = claim_name("caller", key)
+    assert len(name) == 64
+    assert name.isalnum()
+
+
+def test_a_caller_cannot_spell_anothers_key() -> None:
+    names = [("a", "b"), ("", "ab"), ("ab", ""), ("a", '","b'), ('a","', "b")]
+    assert len({claim_name(caller, key) for caller, key in names}) == len(names)
