@@ -35,6 +35,8 @@ ROUTES = [
     Route("/metrics", routes.metrics),
     Route("/openapi.json", documents.openapi),
     Route("/docs", documents.docs),
+    Route("/", documents.playground),
+    Route("/pages/{name}", documents.page_file),
     Route("/v1/execute", execute, methods=["POST"]),
     Route("/v1/execute/stream", execute_stream, methods=["POST"]),
     Route("/v1/files", file_routes.upload_file, methods=["POST"]),
