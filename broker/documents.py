@@ -1,4 +1,4 @@
-"""What a browser is given: `/openapi.json`, `/docs`, the playground at `/`, and the files that the two pages are made of.
+"""What a browser is given: `/openapi.json`, `/docs`, the playground at `/`, and the files of the two pages.
 
 SECURITY: a program's output is hostile, and these pages show it in the origin of the API. So they run no script but
 those files, load nothing from elsewhere, and have no way to make text into markup: the policy below forbids each, and
@@ -26,7 +26,8 @@ PAGES = Path(__file__).resolve().parent / "pages"
 TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,

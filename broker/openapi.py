@@ -32,8 +32,11 @@ ABOUT = (
 TAGS = {"run": "Run programs.", "files": "Files that go in and come out.", "operate": "For operators and machines."}
 SHARED = {"X-Request-Id": REQUEST_ID, "Server-Timing": SERVER_TIMING}
 """Headers of every answer to a request."""
-_TYPES = (bodies.ErrorBody, *(kind for each in OPERATIONS for kind in (each.takes, each.answer) if isinstance(kind, type)),
-          *(kind for each in OPERATIONS for kind in (*each.other_answers.values(), *each.events.values())))  # fmt: skip
+_TYPES = [
+    bodies.ErrorBody,
+    *(kind for each in OPERATIONS for kind in (each.takes, each.answer) if kind is not None),
+    *(kind for each in OPERATIONS for kind in (*each.other_answers.values(), *each.events.values())),
+]
 
 
 @cache
@@ -43,7 +46,7 @@ def document(max_timeout_ms: int = 60_000) -> Object:
     components["ExecuteBody"]["properties"]["timeout_ms"]["maximum"] = max_timeout_ms
     paths: dict[str, Object] = {}
     for each in OPERATIONS:
-        # Beside the operation and not in it: those who offer operations to a model as tools show it no argument for this.
+        # Beside the operation and not in it: what offers operations to a model as tools makes no argument of it.
         shared = {"parameters": [_parameter("X-Request-Id", ASKED_REQUEST_ID)]}
         paths.setdefault(each.path, shared)[each.method] = _operation(each)
     return {
@@ -69,17 +72,25 @@ def _operation(each: Operation) -> Object:
     if parameters:
         found["parameters"] = parameters
     if each.takes is not None:
-        found["requestBody"] = {"required": True, "content": _taken(each)}
+        found["requestBody"] = {"required": True, "content": _program(each.takes, each.example)}
+    elif each.uploads is not None:
+        found["requestBody"] = {"required": True, "content": _upload(each.uploads)}
     return {**found, "responses": _answers(each)}
 
 
 def _path_parameters(each: Operation) -> list[Object]:
     names = [part[1:-1] for part in each.path.split("/") if part.startswith("{")]
     return [
-        {"name": name, "in": "path", "required": True, "description": f"The `{name}` that an answer gave.",
-         "schema": {"type": "string"}, "example": "0b0c4a0e-6d3b-4f39-9a9f-0d9f3d7a8f11"}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": f"The `{name}` that an answer gave.",
+            "schema": {"type": "string"},
+            "example": "0b0c4a0e-6d3b-4f39-9a9f-0d9f3d7a8f11",
+        }
         for name in names
-    ]  # fmt: skip
+    ]
 
 
 def _parameter(name: str, header: Header) -> Object:
@@ -91,14 +102,14 @@ def _described(header: Header) -> Object:
     return {"description": header.description, "schema": {"type": "string", **pattern}, "example": header.example}
 
 
-def _taken(each: Operation) -> Object:
-    if isinstance(each.takes, str):
-        part = {"type": "string", "format": "binary"}
-        whole = {"type": "object", "required": [each.takes], "properties": {each.takes: part}}
-        return {"multipart/form-data": {"schema": whole}}
-    assert each.takes is not None
-    example = {} if each.example is None else {"example": each.example}
-    return {"application/json": {"schema": _reference(each.takes), **example}}
+def _program(kind: type, example: object) -> Object:
+    return {"application/json": {"schema": _reference(kind), "example": example}}
+
+
+def _upload(name: str) -> Object:
+    part = {"type": "string", "format": "binary"}
+    whole = {"type": "object", "required": [name], "properties": {name: part}}
+    return {"multipart/form-data": {"schema": whole}}
 
 
 # --- answers --------------------------------------------------------------------------------
@@ -143,26 +154,27 @@ def _stream(each: Operation) -> Object:
 
 
 def _failed(status: int, each: Operation) -> Object:
-    kinds = [error for error in _errors(each) if TABLE[error].status == status]
-    codes = {TABLE[error].code: _said(error) for error in kinds}
-    if status in CONNECTION:
-        codes["bad_http"] = CONNECTION[status]
-    lines = "\n".join(f"* `{code}`: {text}" for code, text in codes.items())
-    examples = {TABLE[error].code: _example(error) for error in kinds}
-    if status in CONNECTION:
-        examples["bad_http"] = {"detail": CONNECTION[status], "code": "bad_http", "retryable": False}
-    narrowed = {"properties": {"code": {"enum": list(codes)}}}
+    reasons = _reasons(status, each)
+    again = {"Retry-After": RETRY_AFTER} if status in (429, 503) else {}
+    narrowed = {"properties": {"code": {"enum": [example["code"] for _, example in reasons]}}}
     content = {
         "schema": {"allOf": [_reference(bodies.ErrorBody), narrowed]},
-        "examples": {TABLE[error].code: {"value": _example(error)} for error in kinds}
-        or {"bad_http": {"value": _bad(status)}},
+        "examples": {example["code"]: {"value": example} for _, example in reasons},
     }
-    again = {"Retry-After": RETRY_AFTER} if status in (429, 503) else {}
     return {
-        "description": lines,
+        "description": "\n".join(f"* `{example['code']}`: {text}" for text, example in reasons),
         "headers": _headers(again, from_connection=status in CONNECTION),
         "content": {"application/json": content},
     }
+
+
+def _reasons(status: int, each: Operation) -> list[tuple[str, Object]]:
+    """Why it may be answered with this status: a sentence, and an answer."""
+    found = [(_said(error), _example(error)) for error in _errors(each) if TABLE[error].status == status]
+    if status in CONNECTION:
+        text = CONNECTION[status]
+        found.append((text, {"detail": text, "code": "bad_http", "retryable": False}))
+    return found
 
 
 def _said(error: type[Exception]) -> str:

@@ -64,8 +64,10 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     tag: str
     summary: str
     description: str
-    takes: type | str | None = None
-    """The type of a JSON body, or the name of the one part of an upload."""
+    takes: type | None = None
+    """The type of a JSON body."""
+    uploads: str | None = None
+    """The name of the one part of a multipart body."""
     status: int = 200
     answer: type | None = None
     media: str = "application/json"
@@ -127,7 +129,7 @@ OPERATIONS = (
         tag="files",
         summary="Store a file that programs can then read.",
         description="One part named `file`, with a file name. The answer's `file_id` goes into `files` of a program.",
-        takes="file",
+        uploads="file",
         status=201,
         answer=schemas.StoredFile,
         errors=(*TAKES_BODY, errors.BadUpload, errors.StorageFull, errors.StorageFailed),

@@ -1,4 +1,4 @@
-"""`/openapi.json` leaves nothing out: it is walked beside the routes, the table of errors, and what answers are made of."""
+"""`/openapi.json` leaves nothing out: it is walked beside the routes, the table of errors and the types of answers."""
 
 from __future__ import annotations
 
