@@ -14,6 +14,7 @@ from broker import bodies, connection, errors, validation
 from broker.app import ROUTES
 from broker.openapi import document
 from broker.operations import CONNECTION, EVERYWHERE, OPERATIONS, SEEN_BY_NOBODY, Operation
+from broker.paths import workspace_path
 from broker.routes import health_body
 from pool import Isolation, PoolError, ProtocolError, SandboxError
 from tests import source_tree as tree
@@ -28,7 +29,7 @@ NAMES = [each.name for each in OPERATIONS]
 
 def operation(name: str) -> dict[str, Any]:
     (found,) = [each for item in DOCUMENT["paths"].values() for each in item.values() if is_operation(each, name)]
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def is_operation(found: Any, name: str) -> bool:
@@ -138,7 +139,7 @@ def test_the_longest_run_is_that_of_the_operator():
 @pytest.mark.parametrize("path", ["a", "a/b", ".a", "..a", "a..", "a/...", "./a", "a/__main__.py", "报告.csv", " "])
 def test_a_path_that_is_documented_is_accepted(path: str):
     assert re.search(bodies.RELATIVE, path)
-    assert validation.workspace_path(path)
+    assert workspace_path(path)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ def test_a_path_that_is_documented_is_accepted(path: str):
 def test_a_path_that_is_refused_is_not_documented(path: str):
     assert not re.search(bodies.RELATIVE, path)
     with pytest.raises(errors.Unprocessable):
-        validation.workspace_path(path)
+        workspace_path(path)
 
 
 def test_health_answers_what_is_documented():
