@@ -1,5 +1,7 @@
-"""As much of JSON Schema as `/openapi.json` uses: values are checked against it, and made from it. What it does not know
-it refuses, so that nothing is left unchecked in silence."""
+"""As much of JSON Schema as `/openapi.json` uses: values are checked against it, and made from it.
+
+What it does not know it refuses, so that nothing is left unchecked in silence.
+"""
 
 from __future__ import annotations
 

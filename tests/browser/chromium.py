@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 import shutil
 import signal
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any
 
 import aiohttp
 import anyio
-from anyio.abc import Process
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
 START_SECONDS = 60.0
@@ -127,11 +126,17 @@ class Page:
 async def chromium(folder: Path) -> AsyncIterator[Page]:
     """A browser with a profile of its own, which ends with the context."""
     assert PROGRAM
-    command = [PROGRAM, *OPTIONS, f"--user-data-dir={folder / 'profile'}", "about:blank"]
-    process = await anyio.open_process(command, stdin=None, start_new_session=True, env=_environment(folder))
+    profile = folder / "profile"
+    process = await anyio.open_process(
+        [PROGRAM, *OPTIONS, f"--user-data-dir={profile}", "about:blank"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env=_environment(folder),
+    )
     try:
-        with anyio.fail_after(START_SECONDS):
-            port = await _port(process)
+        port = await _port(profile / "DevToolsActivePort")
         async with aiohttp.ClientSession() as session:
             async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
                 (tab,) = [each for each in await answer.json() if each["type"] == "page"]
@@ -151,10 +156,11 @@ def _environment(folder: Path) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8"}
 
 
-async def _port(process: Process) -> str:
-    """The one that it took, from its stderr."""
-    said = b""
-    assert process.stderr is not None
-    while not (found := re.search(rb"DevTools listening on ws://127\.0\.0\.1:(\d+)/", said)):
-        said += await process.stderr.receive()
-    return found[1].decode()
+async def _port(told: Path) -> str:
+    """The one that it took: it writes the number to a file, and below it a path."""
+    file, text = anyio.Path(told), ""
+    with anyio.fail_after(START_SECONDS):
+        while "\n" not in text:
+            await anyio.sleep(0.02)
+            text = await file.read_text() if await file.exists() else ""
+    return text.splitlines()[0]
