@@ -149,7 +149,7 @@ async function pour(got, answer) {
 
 async function showAll() {
   api = await (await good("openapi.json")).json();
-  const all = Object.entries(api.paths).flatMap(([path, item]) => METHODS.filter((method) => item[method]).map((method) => show(method, path, item[method])));
+  const all = Object.entries(api.paths).flatMap(([path, item]) => Object.keys(item).filter((key) => METHODS.includes(key)).map((method) => show(method, path, item[method])));
   byId("operations").replaceChildren(...prose(api.info.description), ...all);
   document.documentElement.dataset.ready = "yes";
   if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();

@@ -63,7 +63,7 @@ class Page:
 
     async def open(self, url: str) -> None:
         await self.call("Page.navigate", url=url)
-        await self.until("document.documentElement.dataset.ready === 'yes'")
+        await self.until("document.documentElement?.dataset.ready === 'yes'")
 
     async def run(self, script: str) -> Any:
         """The value of an expression; a promise's when it is kept."""

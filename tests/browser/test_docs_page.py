@@ -13,9 +13,8 @@ pytestmark = pytest.mark.slow
 
 async def test_every_operation_is_shown_with_its_answers(page: Page, service: Running) -> None:
     await page.open(f"{service.url}/docs")
-    assert await page.run("[...document.querySelectorAll('article')].map((each) => each.id)") == [
-        each.name for each in sorted(OPERATIONS, key=lambda each: [every.path for every in OPERATIONS].index(each.path))
-    ]
+    shown = await page.run("[...document.querySelectorAll('article')].map((each) => each.id)")
+    assert shown == [each.name for each in OPERATIONS]
     text = await page.run("document.getElementById('execute').textContent")
     for word in ("pool_saturated", "Retry-After", "timeout_ms", "at most 60000", "timings_ms"):
         assert word in text

@@ -41,8 +41,9 @@ async def test_a_program_runs_and_its_output_is_shown(playground: Playground) ->
 
 async def test_timings_name_each_phase(playground: Playground) -> None:
     await playground.run("print(1)")
-    legend = await playground.value("document.getElementById('legend').textContent")
-    assert [phase for phase in ("queue", "lease", "stage", "run", "collect") if phase in legend] == legend.split()[::3]
+    parts = await playground.value("[...document.querySelectorAll('#legend span')].map((each) => each.textContent)")
+    assert [part.split()[0] for part in parts] == ["queue", "lease", "stage", "run", "collect"]
+    assert all(part.endswith(" ms") for part in parts)
 
 
 async def test_the_pool_is_shown_live(playground: Playground) -> None:
