@@ -41,7 +41,7 @@ class ExecuteBody(msgspec.Struct):
         ),
     ]
     stdin: Annotated[str | None, Meta(description="Standard input; it ends after this, always.")] = None
-    timeout_ms: Annotated[int, Meta(ge=1, description="Milliseconds that it may run.")] = 2000
+    timeout_ms: Annotated[int, Meta(ge=1, description="Milliseconds that it may run, without a decimal point.")] = 2000
     last_line_interactive: Annotated[
         bool, Meta(description="Print the value of a last bare expression, as the interactive interpreter does.")
     ] = True
@@ -108,14 +108,14 @@ class ErrorBody(msgspec.Struct):
 
 
 class OutputEvent(msgspec.Struct):
-    """Data of `event: output`: a piece of what the program wrote, in order."""
+    """A piece of what the program wrote, in order."""
 
     stream: Stream
     data: str
 
 
 class ErrorEvent(msgspec.Struct):
-    """Data of `event: error`, the last one: the run was lost after its answer had begun."""
+    """The run was lost after its answer had begun. The last event."""
 
     message: str
     code: str

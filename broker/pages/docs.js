@@ -74,7 +74,8 @@ function answers(responses) {
 
 function goodBody(operation) {
   const content = Object.values(operation.responses).flatMap((each) => Object.values(each.content ?? {}))[0] ?? {};
-  const events = Object.entries(content["x-events"] ?? {}).flatMap(([name, schema]) => [element("h3", {}, `event: ${name}`), ...fields(schema)]);
+  const events = (content.schema?.oneOf ?? []).flatMap(({ description, properties: { event, data } }) =>
+    [element("h3", {}, `event: ${event.const}`), ...prose(description), ...fields(data.contentSchema)]);
   if (events.length) return events;
   return nameOf(content.schema ?? {}) && nameOf(content.schema) !== "ErrorBody" ? [element("h3", {}, "Answered body"), ...fields(content.schema)] : [];
 }

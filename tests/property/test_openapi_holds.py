@@ -61,8 +61,14 @@ def _assert_body(response: dict[str, Any], answer: httpx.Response) -> None:
     content = response["content"][media]
     if media == "application/json":
         assert list(SCHEMAS.faults(answer.json(), content["schema"])) == []
-    for name, data in events(answer) if media == "text/event-stream" else ():
-        assert list(SCHEMAS.faults(data, content["x-events"][name])) == []
+    if media == "text/event-stream":
+        types = {event["const"]: data["contentSchema"] for event, data in map(_parts, content["schema"]["oneOf"])}
+        for name, data in events(answer):
+            assert list(SCHEMAS.faults(data, types[name])) == []
+
+
+def _parts(event: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    return event["properties"]["event"], event["properties"]["data"]
 
 
 @FUZZ

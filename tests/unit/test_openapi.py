@@ -190,7 +190,8 @@ def test_names_are_given_once():
 def test_every_event_of_a_stream_has_its_type():
     content = operation("executeStream")["responses"]["200"]["content"]["text/event-stream"]
     text = (tree.ROOT / "broker/stream.py").read_text()
-    assert set(content["x-events"]) == set(re.findall(r"events?\.event\(\"(\w+)\"", text))
+    names = {each["properties"]["event"]["const"] for each in content["schema"]["oneOf"]}
+    assert names == set(re.findall(r"events?\.event\(\"(\w+)\"", text))
     assert json.loads(content["example"].split("data: ")[1].split("\n")[0]) == {"stream": "stdout", "data": "42\n"}
 
 
