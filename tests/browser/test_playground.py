@@ -101,6 +101,21 @@ async def test_tab_indents_and_enter_keeps_the_indentation(playground: Playgroun
     assert await playground.value("document.getElementById('numbers').textContent") == "1\n2\n3"
 
 
+async def test_numbers_stand_beside_their_lines(playground: Playground) -> None:
+    await playground.program("\n".join("line" for _ in range(200)))
+    await playground.value("document.getElementById('code').scrollTop = 900")
+    await playground.page.until("document.getElementById('numbers').scrollTop === 900")
+    styles = [
+        await playground.value(
+            f"(({{fontFamily, fontSize, lineHeight, paddingTop}}) => [fontFamily, fontSize, lineHeight,"
+            f" paddingTop])(getComputedStyle(document.getElementById('{name}')))"
+        )
+        for name in ("code", "numbers")
+    ]
+    assert styles[0] == styles[1]
+    assert "monospace" in styles[0][0]
+
+
 async def test_selected_lines_are_indented_together_and_undo_takes_it_back(playground: Playground) -> None:
     await playground.program("a\n\nb")
     await playground.value("document.getElementById('code').select()")
