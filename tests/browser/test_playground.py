@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from anyio import to_thread
 
+from tests.browser.chromium import Page
 from tests.browser.conftest import Playground
-from tests.http_service import running
+from tests.fakes.supervisor import shut
+from tests.http_service import Running, faulty, running
 
 pytestmark = pytest.mark.slow
 LOW_CONTRAST = """
@@ -83,6 +87,26 @@ async def test_a_refusal_is_a_sentence(playground: Playground) -> None:
     )
     await playground.value("document.getElementById('timeout').value = '99999'")
     assert await playground.run("print(1)") == "422: timeout_ms exceeds maximum of 60000 ms"
+
+
+@pytest.fixture
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A service whose programs do not end by themselves."""
+    with running(tmp_path_factory.mktemp("endless"), faulty(shut)) as found:
+        yield found
+
+
+async def test_stop_ends_the_run_and_its_sandbox(endless: Running, page: Page) -> None:
+    playground = Playground(page, endless.url)
+    await playground.open()
+    await playground.program("print(1)")
+    await page.press("Enter", control=True)
+    await page.until("!document.getElementById('stop').hidden")
+    await to_thread.run_sync(endless.until, lambda: endless.service.pool.snapshot().in_flight == 1)
+    await page.run("document.getElementById('stop').click()")
+    await playground.ended()
+    assert (await playground.state()).startswith("Stopped")
+    await to_thread.run_sync(endless.until_idle)
 
 
 # --- by keyboard ----------------------------------------------------------------------------
