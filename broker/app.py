@@ -37,6 +37,8 @@ ROUTES = [
     Route("/metrics", routes.metrics),
     Route("/openapi.json", documents.openapi),
     Route("/docs", documents.docs),
+    Route("/", documents.playground),
+    Route("/pages/{name}", documents.page_file),
     Route("/v1/execute", execute, methods=["POST"]),
     Route("/v1/execute/stream", execute_stream, methods=["POST"]),
     Route("/v1/sessions", session_routes.open_session, methods=["POST"]),

@@ -1,221 +1,102 @@
-"""`/openapi.json` and `/docs`: the contract for machines and for people, made once from the types."""
+"""What a browser is given: `/openapi.json`, `/docs`, the playground at `/`, and the files of the two pages.
+
+SECURITY: a program's output is hostile, and these pages show it in the origin of the API. So they run no script but
+those files, load nothing from elsewhere, and have no way to make text into markup: the policy below forbids each, and
+the pages would work without it (tests/browser/test_hostile_output.py).
+"""
 
 from __future__ import annotations
 
 import html
-import re
 from functools import cache
-from typing import Annotated, Any
+from pathlib import Path
 
 import msgspec
-from msgspec import Meta
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from broker.schemas import BatchResult, ListedFile, StoredFile
-from broker.service import SERVICE_VERSION
+from broker.callers import is_loopback
+from broker.openapi import document
+from broker.operations import OPERATIONS
+from broker.service import SERVICE_VERSION, service_of
+from broker.settings import Settings
 
-
-class FileReference(msgspec.Struct):
-    """A stored file, and where the program finds it."""
-
-    path: Annotated[str, Meta(description="Relative path below the workspace.")]
-    file_id: Annotated[str, Meta(description="From `POST /v1/files` or a former result.")]
-
-
-class ExecuteBody(msgspec.Struct):
-    """A program and what it gets."""
-
-    code: Annotated[str, Meta(description="Python source, run as `/workspace/__main__.py`.")]
-    stdin: Annotated[str | None, Meta(description="Standard input; it ends after this, always.")] = None
-    timeout_ms: Annotated[int, Meta(ge=1, description="Milliseconds it may run.")] = 2000
-    last_line_interactive: Annotated[bool, Meta(description="Echo a last bare expression as the REPL does.")] = True
-    files: Annotated[list[FileReference], Meta(description="Inputs, each at a path of its own.")] = []
-    args: Annotated[list[str], Meta(description="`sys.argv[1:]`.")] = []
-    env: Annotated[dict[str, str], Meta(description="Environment variables besides the fixed ones.")] = {}
-
-
-class FileList(msgspec.Struct):
-    files: list[ListedFile]
-
-
-class ErrorBody(msgspec.Struct):
-    """`detail` is a sentence, or a list with one entry that says where a body has the wrong form."""
-
-    detail: str | list[dict[str, Any]]
-    code: str
-    retryable: Annotated[bool, Meta(description="Nothing has run, and the same request may succeed later.")]
-
-
-class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    method: str
-    path: str
-    name: str
-    summary: str
-    status: int = 200
-    answer: type | None = None
-    media: str = "application/json"
-    errors: tuple[int, ...] = ()
-    is_run: bool = False
-    """It takes and returns the headers of a run."""
-
-
-_RUN_ERRORS = (404, 408, 409, 413, 415, 422, 429, 502, 503, 507)
-_UUID_SCHEMA = {"type": "string", "format": "uuid"}
-_RUN_HEADERS = (
-    (
-        "Idempotency-Key",
-        {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
-        "The same key and body run once, and get the same outcome, on either path, until its time is up.",
-    ),
-    (
-        "X-Execution-Id",
-        _UUID_SCHEMA,
-        "The run's id, by which it can be cancelled; made where it is absent. Of a stored outcome: its run's.",
-    ),
+PAGES = Path(__file__).resolve().parent / "pages"
+TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-OPERATIONS = (
-    Operation(
-        method="post",
-        path="/v1/execute",
-        name="execute",
-        summary="Run a program; answer when it has ended.",
-        answer=BatchResult,
-        errors=_RUN_ERRORS,
-        is_run=True,
-    ),
-    Operation(
-        method="post",
-        path="/v1/execute/stream",
-        name="executeStream",
-        summary="Run a program; send `output` events as it goes, then one `result` or `error` event.",
-        media="text/event-stream",
-        errors=_RUN_ERRORS,
-        is_run=True,
-    ),
-    Operation(
-        method="delete",
-        path="/v1/executions/{execution_id}",
-        name="cancelExecution",
-        summary="Cancel a run of this replica: its caller is told `execution_cancelled`, its sandbox is destroyed.",
-        status=204,
-        errors=(404,),
-    ),
-    Operation(
-        method="post",
-        path="/v1/files",
-        name="uploadFile",
-        summary="Store a file: multipart, one part named `file`.",
-        status=201,
-        answer=StoredFile,
-        errors=(408, 413, 415, 422, 503, 507),
-    ),
-    Operation(
-        method="get", path="/v1/files", name="listFiles", summary="All stored files.", answer=FileList, errors=(503,)
-    ),
-    Operation(
-        method="get",
-        path="/v1/files/{file_id}",
-        name="downloadFile",
-        summary="A stored file's bytes.",
-        media="application/octet-stream",
-        errors=(404, 503),
-    ),
-    Operation(
-        method="delete",
-        path="/v1/files/{file_id}",
-        name="deleteFile",
-        summary="Delete a stored file.",
-        status=204,
-        errors=(404, 503),
-    ),
-    Operation(method="get", path="/health", name="health", summary="Is it alive? From memory, whatever the load."),
-    Operation(method="get", path="/ready", name="ready", summary="May it be sent work?", errors=(503,)),
-    Operation(method="get", path="/metrics", name="metrics", summary="Prometheus metrics.", media="text/plain"),
-)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # They are small, and a page of one release must not meet a script of another.
+    "Cache-Control": "no-cache",
+}
+
+
+async def openapi(request: Request) -> Response:
+    found = document(service_of(request).settings.max_exec_timeout_ms)
+    return Response(msgspec.json.encode(found), media_type="application/json")
+
+
+async def docs(request: Request) -> Response:
+    return _page("docs.html", has_playground(service_of(request).settings))
+
+
+async def playground(request: Request) -> Response:
+    if not has_playground(service_of(request).settings):
+        raise HTTPException(404)
+    return _page("playground.html", True)
+
+
+def has_playground(settings: Settings) -> bool:
+    if settings.playground == "auto":
+        return is_loopback(settings.host)
+    return settings.playground == "on"
+
+
+async def page_file(request: Request) -> Response:
+    # SECURITY: a name is looked up among those that are there; no path is ever made of it.
+    found = _files().get(request.path_params["name"])
+    if found is None:
+        raise HTTPException(404)
+    data, media = found
+    return Response(data, headers=HEADERS, media_type=media)
+
+
+def _page(name: str, with_playground: bool) -> Response:
+    return Response(_text(name, with_playground), headers=HEADERS, media_type="text/html")
 
 
 @cache
-def document() -> dict[str, Any]:
-    types = [ExecuteBody, FileList, ErrorBody, BatchResult, StoredFile]
-    _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    paths: dict[str, dict[str, object]] = {}
-    for each in OPERATIONS:
-        paths.setdefault(each.path, {})[each.method] = _operation(each)
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "Code interpreter", "version": SERVICE_VERSION},
-        "paths": paths,
-        "components": {"schemas": schemas},
-    }
-
-
-def _operation(each: Operation) -> dict[str, object]:
-    answers: dict[str, dict[str, object]] = {
-        str(status): _answer("An error.", ErrorBody, "application/json") for status in each.errors
-    }
-    answers[str(each.status)] = _answer(each.summary, each.answer, each.media if each.status != 204 else None)
-    described: dict[str, object] = {"operationId": each.name, "summary": each.summary, "responses": answers}
-    if parameters := _parameters(each):
-        described["parameters"] = parameters
-    if each.is_run:
-        for answer in answers.values():
-            answer["headers"] = {"X-Execution-Id": {"schema": _UUID_SCHEMA}}
-    if each.method == "post":
-        described["requestBody"] = {"required": True, "content": _upload() if each.status == 201 else _program()}
-    return described
-
-
-def _parameters(each: Operation) -> list[dict[str, object]]:
-    named = re.findall(r"{(\w+)}", each.path)
-    return [
-        *({"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in named),
-        *(
-            {"name": name, "in": "header", "schema": schema, "description": text}
-            for name, schema, text in (_RUN_HEADERS if each.is_run else ())
-        ),
-    ]
-
-
-def _answer(summary: str, kind: type | None, media: str | None) -> dict[str, object]:
-    if media is None:
-        return {"description": summary}
-    return {"description": summary, "content": {media: {"schema": _reference(kind) if kind else {}}}}
-
-
-def _reference(kind: type) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{kind.__name__}"}
-
-
-def _program() -> dict[str, object]:
-    return {"application/json": {"schema": _reference(ExecuteBody)}}
-
-
-def _upload() -> dict[str, object]:
-    file = {"type": "string", "format": "binary"}
-    return {"multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": {"file": file}}}}
-
-
-async def openapi(_request: Request) -> Response:
-    return Response(msgspec.json.encode(document()), media_type="application/json")
-
-
-async def docs(_request: Request) -> Response:
-    # SECURITY: nothing on this page is fetched or run; it must not be the way to load a script into this origin.
-    headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
-    return Response(_page(), headers=headers, media_type="text/html")
+def _files() -> dict[str, tuple[bytes, str]]:
+    return {path.name: (path.read_bytes(), TYPES[path.suffix]) for path in PAGES.iterdir() if path.suffix in TYPES}
 
 
 @cache
-def _page() -> str:
-    rows = "".join(
-        f"<tr><td><code>{each.method.upper()} {html.escape(each.path)}</code><td>{html.escape(each.summary)}"
+def _text(name: str, with_playground: bool) -> str:
+    """A page with what it leaves open: none of it comes from outside."""
+    text = (PAGES / name).read_text(encoding="utf-8")
+    values = {
+        "version": SERVICE_VERSION,
+        "operations": _operations(),
+        "playground": '<a href="./">Playground</a>' if with_playground else "",
+    }
+    for key, value in values.items():
+        text = text.replace(f"{{{{{key}}}}}", value)
+    return text
+
+
+def _operations() -> str:
+    """Without a script too, the page says what there is."""
+    return "\n".join(
+        f'<li><a href="#{each.name}"><code>{each.method.upper()} {html.escape(each.path)}</code></a>'
+        f"<span>{html.escape(each.summary)}</span></li>"
         for each in OPERATIONS
-    )
-    schemas = html.escape(msgspec.json.format(msgspec.json.encode(document()["components"]["schemas"])).decode())
-    return (
-        "<!doctype html><meta charset=utf-8><title>Code interpreter</title>"
-        "<style>body{font:16px sans-serif;max-width:60rem;margin:2rem auto}td{padding:.3rem 1rem .3rem 0}</style>"
-        f"<h1>Code interpreter {SERVICE_VERSION}</h1><p>For machines: <a href=openapi.json>openapi.json</a>.</p>"
-        f"<table>{rows}</table><h2>Bodies</h2><pre>{schemas}</pre>"
     )

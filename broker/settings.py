@@ -270,6 +270,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cors_origins: Annotated[
         tuple[str, ...], about("Web origins that may call from a browser, by comma; `*` for all. Unset: none.")
     ] = ()
+    playground: Annotated[
+        Literal["auto", "on", "off"],
+        about(
+            "A page at `/` on which a person runs programs in the browser. `auto`: where `HOST` is a loopback address."
+            " `off`: `/` is answered 404."
+        ),
+    ] = "auto"
     allowed_hosts: Annotated[
         tuple[str, ...],
         about("Further `Host` names to answer to, by comma. Unset: local names on a loopback address, elsewhere any."),

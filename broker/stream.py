@@ -64,9 +64,12 @@ class EventSender:
 
     async def end(self, ended: Result | errors.Answer) -> None:
         """The last event, unless it is out already."""
-        if not self.ended:
-            name = "result" if isinstance(ended, Result) else "error"
-            await self.event(name, ended if isinstance(ended, Result) else ended.event, last=True)
+        if self.ended:
+            return
+        if isinstance(ended, Result):
+            await self.event("result", ended, last=True)
+        else:
+            await self.event("error", ended.event, last=True)
 
     async def ping_forever(self) -> None:
         while True:

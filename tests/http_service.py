@@ -65,7 +65,7 @@ class Running:
         return not (self.service.active or now.in_flight or now.slots["retiring"])
 
 
-def faulty(kind: type[FakeSupervisor]) -> FakeBackend:
+def faulty(kind: Callable[[], FakeSupervisor]) -> FakeBackend:
     """Sandboxes of this kind, all but the canary that must be well for any to be leased."""
     backend = FakeBackend(start=kind)
     backend.next_starts.append(FakeSupervisor)

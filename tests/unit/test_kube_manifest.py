@@ -42,6 +42,7 @@ def test_it_asks_for_no_more_than_restricted_gives():
     context = found["spec"]["securityContext"]
     assert (context["runAsNonRoot"], context["runAsUser"]) == (True, 65532)
     assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert "sysctls" not in context
     assert {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & found["spec"].keys() == set()
 
 
