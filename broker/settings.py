@@ -17,6 +17,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from broker import setting_pools
+from broker.setting_rules import check_together
 from broker.setting_values import SettingsError, nearest_name, parse
 from pool import PoolSettings, RunLimits
 from pool.local import USUAL_PRELOAD
@@ -29,25 +31,12 @@ _ONYX = """
 ONYX = frozenset(_ONYX.split())
 GIVEN = frozenset({"KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"})
 """By the kubelet, to every container."""
-STORE_SCHEMES = ("s3", "gs", "az")
 MIB = 2**20
 MOST_MIB = 2**20
 """A tebibyte: no machine of today gives more to one program, and a slip of the finger is above it."""
 DAY_MS = 86_400_000
 YEAR_SECONDS = 31_536_000
-ANSWER_FIRST_SECONDS = 0.005
-"""Ending a sandbox and starting the next take 25 ms of CPU, an answer 1 ms: without a pause a caller on the same
-machine, with two cores, waited 3 ms more. Twice as long gains nothing."""
-KUBE_SIZE, KUBE_STARTS = 4, 4
-KUBE_ANSWER_FIRST_SECONDS = 0.15
-"""Ending a pod and starting one take half a second of a node's CPU. On one node with two cores, without a pause the
-last answer of a burst of 16 came after 550 ms, with it after 100; where pods start elsewhere it is nothing beside
-their start."""
-KUBE_START_SECONDS = 120.0
-"""From the POST of a pod until its canary has passed: its image may have to be pulled. The backend gives up sooner on
-what it knows to be in vain."""
-SESSION_FILES = 200_000
-"""Files and folders of a session's workspace: a repository with its packages. Each is a KiB of the kernel's memory."""
+KUBE_SIZE = 4
 SECONDS_BESIDE_LONGEST = 9.0
 """Beside the longest run that is allowed, no answer takes longer than this once its request has come, or than
 `overhead_seconds` where that is more: clients give up after 70 s and the longest default run takes 60."""
@@ -318,45 +307,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def pool(self) -> PoolSettings:
-        shared = PoolSettings(
-            size=self.size,
-            max_in_flight=self.in_flight,
-            queue=self.queue,
-            startup_concurrency=self.startup_concurrency or (KUBE_STARTS if self.in_cluster else 2),
-            max_runs_per_sandbox=self.max_runs_per_sandbox,
-            drain_seconds=self.grace_seconds or 0.1,
-        )
-        if self.in_cluster:
-            # A pod takes some seconds to go, and shows by itself that it works: its image may be anybody's.
-            return msgspec.structs.replace(
-                shared,
-                surge=16,
-                canary_each=True,
-                start_seconds=KUBE_START_SECONDS,
-                answer_first_seconds=KUBE_ANSWER_FIRST_SECONDS,
-            )
-        # Sandboxes start and end on the cores that programs and answers need.
-        return msgspec.structs.replace(shared, refill_eagerly=False, answer_first_seconds=ANSWER_FIRST_SECONDS)
+        return setting_pools.of_runs(self)
 
     @property
     def session_pool(self) -> PoolSettings:
-        """Of sessions: one is started when it is asked for, and none takes a place of a run's."""
-        return msgspec.structs.replace(
-            self.pool,
-            size=0,
-            max_in_flight=max(1, self.max_sessions),
-            queue=max(1, self.max_sessions),
-            max_runs_per_sandbox=1,
-            refill_eagerly=True,
-            answer_first_seconds=0.0,
-            proved_elsewhere=True,
-        )
+        return setting_pools.of_sessions(self)
 
     @property
     def session_limits(self) -> RunLimits:
-        return msgspec.structs.replace(
-            self.limits, workspace_bytes=self.session_workspace_mb * MIB, inodes=SESSION_FILES, loopback=1
-        )
+        return setting_pools.limits_of_sessions(self)
 
     @property
     def limits(self) -> RunLimits:
@@ -388,45 +347,12 @@ def from_environment(environ: Mapping[str, str] | None = None) -> Settings:
     _refuse_unknown(environ)
     given = {name: environ[variable] for variable, name in VARIABLES.items() if environ.get(variable, "").strip()}
     values = {name: parse(variable(name), text, FIELDS[name].type) for name, text in given.items()}
-    return _consistent(Settings(**values))
+    settings = Settings(**values)
+    check_together(settings)
+    return settings
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in VARIABLES:
             raise SettingsError(f"{name} is no setting; the nearest one is {nearest_name(name, VARIABLES)}.")
-
-
-def _consistent(settings: Settings) -> Settings:
-    """What no single value can show."""
-    ours, onyx = settings.max_in_flight, settings.max_concurrent_executions
-    if ours and onyx and ours != onyx:
-        raise SettingsError(
-            f"BROKER_MAX_IN_FLIGHT={ours} and MAX_CONCURRENT_EXECUTIONS={onyx} are one setting: give one of them."
-        )
-    queue = settings.execution_queue_timeout_sec
-    if settings.shared_seconds <= queue:
-        raise SettingsError(
-            f"BROKER_OVERHEAD_SECONDS={settings.shared_seconds:g} must be more than EXECUTION_QUEUE_TIMEOUT_SEC="
-            f"{queue:g}, or a program that waited could not be staged; the nearest good value is {queue + 1:g}."
-        )
-    if settings.max_runs_per_sandbox > 1 and settings.reuse_scope is None:
-        raise SettingsError(
-            f"BROKER_MAX_RUNS_PER_SANDBOX={settings.max_runs_per_sandbox} needs BROKER_REUSE_SCOPE:"
-            " set it to any if all who can call this service trust each other, or leave it at 1 run a sandbox."
-        )
-    if settings.in_cluster and settings.executor_file is None:
-        raise SettingsError(
-            "EXECUTOR_BACKEND=kubernetes needs BROKER_EXECUTOR_FILE, which says how pods are to be: the chart has it."
-        )
-    _check_store_url(settings.file_storage_url)
-    return settings
-
-
-def _check_store_url(url: str | None) -> None:
-    scheme, separator, rest = (url or "s3://bucket").partition("://")
-    if scheme not in STORE_SCHEMES or not separator or not rest:
-        near = nearest_name(scheme, STORE_SCHEMES)
-        raise SettingsError(
-            f"BROKER_FILE_STORAGE_URL={url} is no object store; the nearest valid form is {near}://bucket/prefix."
-        )
