@@ -11,9 +11,10 @@ from starlette.requests import Request
 
 from broker.body import HeldBody, read_json_body
 from broker.errors import FileMissing
-from broker.files import FileStore
 from broker.schemas import InputFile
 from broker.service import Service
+from broker.tenant_files import TenantFiles
+from broker.tenants import tenant_of
 from broker.validation import MAX_BODY_BYTES, execute_request
 from pool import PoolClosed, Program, StagedFile
 
@@ -60,7 +61,7 @@ async def admit(request: Request, service: Service, held: HeldBody) -> Admitted:
     return Admitted(
         execution_id=str(uuid.uuid4()),
         program=asked.program,
-        inputs=await _inputs(asked.files, service.store),
+        inputs=await _inputs(asked.files, service.files(tenant_of(request))),
         lease_deadline=began + settings.execution_queue_timeout_sec,
         answer_deadline=began + settings.shared_seconds + run_seconds,
         # An operator who said less for everything beside the run gets no more after the grant.
@@ -71,7 +72,7 @@ async def admit(request: Request, service: Service, held: HeldBody) -> Admitted:
     )
 
 
-async def _inputs(files: tuple[InputFile, ...], store: FileStore) -> list[StagedFile]:
+async def _inputs(files: tuple[InputFile, ...], store: TenantFiles) -> list[StagedFile]:
     """Every input is there: nobody waits for a sandbox only to learn that one is not."""
     found: dict[int, StagedFile] = {}
     missing: dict[int, FileMissing] = {}
@@ -92,7 +93,7 @@ async def _inputs(files: tuple[InputFile, ...], store: FileStore) -> list[Staged
     return [found[number] for number in sorted(found)]
 
 
-async def _staged(file: InputFile, store: FileStore) -> StagedFile:
+async def _staged(file: InputFile, store: TenantFiles) -> StagedFile:
     try:
         metadata = await store.find(file.file_id)
     except FileMissing:

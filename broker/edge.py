@@ -27,6 +27,8 @@ _REQUEST_ID = re.compile(r"[!-~]{1,128}", re.ASCII)
 QUIET = frozenset({"health", "ready", "metrics"})
 """Asked every few seconds by machines: logged at debug."""
 TIMINGS = "broker.timings"
+CHALLENGE = 'Bearer realm="code-interpreter"'
+"""What a 401 must say (RFC 9110, 15.5.2)."""
 
 
 class Edge:
@@ -114,6 +116,8 @@ def raw_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 def error_response(error: Exception) -> Response:
     answer = errors.answer(error)
     headers = {} if answer.retry_after_seconds is None else {"Retry-After": str(answer.retry_after_seconds)}
+    if answer.kind.status == 401:
+        headers["WWW-Authenticate"] = CHALLENGE
     return Response(
         msgspec.json.encode(answer.body), status_code=answer.kind.status, headers=headers, media_type="application/json"
     )

@@ -14,6 +14,7 @@ from broker.edge import add_timings
 from broker.returned_files import ReturnedFiles
 from broker.schemas import BatchResult, Result, SkippedPath, Termination, Truncated, batch_text, timings
 from broker.service import Service, service_of
+from broker.tenants import Tenant, tenant_of
 from pool import Lease, Outcome, Stream
 
 SKIPPED_SHOWN = 20
@@ -34,20 +35,20 @@ class BatchSink:
 
 
 async def execute(request: Request) -> Response:
-    service = service_of(request)
-    with service.request("execute") as held:
+    service, tenant = service_of(request), tenant_of(request)
+    with service.request("execute", tenant) as held:
         admitted = await admit(request, service, held)
-        ended = await while_connected(partial(_run, service, admitted), request.receive)
+        ended = await while_connected(partial(_run, service, tenant, admitted), request.receive)
     service.metrics.result(ended)
     add_timings(request, ended.timings_ms)
     return Response(msgspec.json.encode(ended), media_type="application/json")
 
 
-async def _run(service: Service, admitted: Admitted) -> BatchResult:
-    async with ReturnedFiles(service.store) as files:
+async def _run(service: Service, tenant: Tenant, admitted: Admitted) -> BatchResult:
+    async with ReturnedFiles(service.files(tenant)) as files:
         sink = BatchSink(files)
-        async with service.pool.lease(deadline=admitted.lease_deadline) as lease:
-            with service.metrics.execution("execute", lease) as execution:
+        async with service.pool.lease(deadline=admitted.lease_deadline, caller=tenant.caller) as lease:
+            with service.metrics.execution("execute", lease, tenant.name) as execution:
                 outcome = await lease.run(admitted.program, admitted.inputs, sink, admitted.run_deadline)
                 ended = result(admitted, lease, outcome, files)
                 execution.ended(ended)

@@ -26,6 +26,7 @@ from broker.failures import log_failure
 from broker.returned_files import ReturnedFiles
 from broker.schemas import Result
 from broker.service import Service, service_of
+from broker.tenants import tenant_of
 from pool import Lease, Outcome, Stream
 
 HEADERS = {
@@ -105,9 +106,10 @@ class ExecutionStream:
     def __init__(self, service: Service, request: Request) -> None:
         self._service = service
         self._request = request
+        self._tenant = tenant_of(request)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._service.request("execute_stream") as held:
+        with self._service.request("execute_stream", self._tenant) as held:
             admitted = await admit(self._request, self._service, held)
             events = EventSender(send)
             try:
@@ -118,16 +120,17 @@ class ExecutionStream:
                     raise
 
     async def _serve(self, admitted: Admitted, events: EventSender) -> None:
-        async with ReturnedFiles(self._service.store) as files:
-            async with self._service.pool.lease(deadline=admitted.lease_deadline) as lease:
-                with self._service.metrics.execution("execute_stream", lease) as execution:
+        service, tenant = self._service, self._tenant
+        async with ReturnedFiles(service.files(tenant)) as files:
+            async with service.pool.lease(deadline=admitted.lease_deadline, caller=tenant.caller) as lease:
+                with service.metrics.execution("execute_stream", lease, tenant.name) as execution:
                     await events.begin(_headers(lease))
                     run = partial(_run, admitted, lease, StreamSink(events, files), files)
                     ended = await alongside(run, events.ping_forever)
                     execution.ended(ended)
             # Out of the lease: the sandbox is given back before a slow client has read the end.
             if isinstance(ended, Result):
-                self._service.metrics.result(ended)
+                service.metrics.result(ended)
                 await events.event("result", ended, last=True)
                 files.delivered = True
             else:
