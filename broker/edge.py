@@ -19,6 +19,7 @@ from broker.callers import CallerRules, refusal
 from broker.failures import log_failure
 from broker.metrics import Metrics
 from broker.schemas import TimingsMs
+from broker.tenants import TENANT
 
 _log = structlog.get_logger()
 
@@ -66,9 +67,15 @@ class Edge:
         route = getattr(scope.get("endpoint"), "__name__", "unmatched")
         seconds = time.perf_counter() - exchange.began
         self._metrics.answered(method=scope["method"], route=route, status=exchange.status, seconds=seconds)
+        tenant = getattr(scope.get(TENANT), "name", "")
         level = "debug" if route in QUIET else "info"
         getattr(_log, level)(
-            "request", method=scope["method"], route=route, status=exchange.status, duration_ms=round(seconds * 1000, 1)
+            "request",
+            method=scope["method"],
+            route=route,
+            status=exchange.status,
+            duration_ms=round(seconds * 1000, 1),
+            **({"tenant": tenant} if tenant else {}),
         )
 
 

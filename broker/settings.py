@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from broker.setting_rules import check_together
 from broker.setting_values import SettingsError, nearest_name, parse
 from pool import PoolSettings, RunLimits
 from pool.local import USUAL_PRELOAD
@@ -29,7 +30,6 @@ _ONYX = """
 ONYX = frozenset(_ONYX.split())
 GIVEN = frozenset({"KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"})
 """By the kubelet, to every container."""
-STORE_SCHEMES = ("s3", "gs", "az")
 MIB = 2**20
 MOST_MIB = 2**20
 """A tebibyte: no machine of today gives more to one program, and a slip of the finger is above it."""
@@ -169,10 +169,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 1
     reuse_scope: Annotated[
-        Literal["any"] | None,
+        Literal["any", "tenant"] | None,
         about(
             "Whose programs may follow each other in a sandbox; needed for more than 1 run. `any`: all who can call"
-            " this service trust each other."
+            " this service trust each other. `tenant`: those of one tenant; without keys everyone is one."
         ),
     ] = None
     preload: Annotated[
@@ -243,6 +243,35 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         about("Further `Host` names to answer to, by comma. Unset: local names on a loopback address, elsewhere any."),
     ] = ()
+    keys_file: Annotated[
+        str | None,
+        about(
+            "File of API keys and tenants' limits, read again when it changes. `code-interpreter keys` makes its lines."
+            " Unset: nobody is asked for a key."
+        ),
+    ] = None
+    metrics_public: Annotated[
+        bool, about("`true` answers `/metrics` without a key; `/health` and `/ready` never need one.")
+    ] = False
+    tenant_concurrency: Annotated[
+        Annotated[int, Meta(ge=1, le=10_000)] | None,
+        about("Runs of one tenant at once; more wait. This and the next four need keys, whose file can set others."),
+    ] = None
+    tenant_runs_per_minute: Annotated[
+        Annotated[float, Meta(ge=0.1)] | None,
+        about("Runs that one tenant may start; ten seconds' worth at once, more are answered 429. Unset: no limit."),
+    ] = None
+    tenant_queue: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        about("Requests of one tenant that may wait; more are answered 429. Unset: half of `BROKER_QUEUE`."),
+    ] = None
+    tenant_file_quota_mb: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        about("MiB of one tenant's stored files; more is answered 507. Unset: only `BROKER_FILE_QUOTA_MB` holds."),
+    ] = None
+    tenant_sessions: Annotated[
+        Annotated[int, Meta(ge=0)] | None, about("Sessions of one tenant; more are answered 429. Unset: no limit.")
+    ] = None
 
     @property
     def size(self) -> int:
@@ -281,6 +310,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             queue=self.queue,
             startup_concurrency=self.startup_concurrency or (KUBE_STARTS if self.in_cluster else 2),
             max_runs_per_sandbox=self.max_runs_per_sandbox,
+            reuse_within_caller=self.reuse_scope == "tenant",
             drain_seconds=self.grace_seconds or 0.1,
         )
         if self.in_cluster:
@@ -325,45 +355,12 @@ def from_environment(environ: Mapping[str, str] | None = None) -> Settings:
     _refuse_unknown(environ)
     given = {name: environ[variable] for variable, name in VARIABLES.items() if environ.get(variable, "").strip()}
     values = {name: parse(variable(name), text, FIELDS[name].type) for name, text in given.items()}
-    return _consistent(Settings(**values))
+    settings = Settings(**values)
+    check_together(settings)
+    return settings
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in VARIABLES:
             raise SettingsError(f"{name} is no setting; the nearest one is {nearest_name(name, VARIABLES)}.")
-
-
-def _consistent(settings: Settings) -> Settings:
-    """What no single value can show."""
-    ours, onyx = settings.max_in_flight, settings.max_concurrent_executions
-    if ours and onyx and ours != onyx:
-        raise SettingsError(
-            f"BROKER_MAX_IN_FLIGHT={ours} and MAX_CONCURRENT_EXECUTIONS={onyx} are one setting: give one of them."
-        )
-    queue = settings.execution_queue_timeout_sec
-    if settings.shared_seconds <= queue:
-        raise SettingsError(
-            f"BROKER_OVERHEAD_SECONDS={settings.shared_seconds:g} must be more than EXECUTION_QUEUE_TIMEOUT_SEC="
-            f"{queue:g}, or a program that waited could not be staged; the nearest good value is {queue + 1:g}."
-        )
-    if settings.max_runs_per_sandbox > 1 and settings.reuse_scope is None:
-        raise SettingsError(
-            f"BROKER_MAX_RUNS_PER_SANDBOX={settings.max_runs_per_sandbox} needs BROKER_REUSE_SCOPE:"
-            " set it to any if all who can call this service trust each other, or leave it at 1 run a sandbox."
-        )
-    if settings.in_cluster and settings.executor_file is None:
-        raise SettingsError(
-            "EXECUTOR_BACKEND=kubernetes needs BROKER_EXECUTOR_FILE, which says how pods are to be: the chart has it."
-        )
-    _check_store_url(settings.file_storage_url)
-    return settings
-
-
-def _check_store_url(url: str | None) -> None:
-    scheme, separator, rest = (url or "s3://bucket").partition("://")
-    if scheme not in STORE_SCHEMES or not separator or not rest:
-        near = nearest_name(scheme, STORE_SCHEMES)
-        raise SettingsError(
-            f"BROKER_FILE_STORAGE_URL={url} is no object store; the nearest valid form is {near}://bucket/prefix."
-        )
