@@ -126,9 +126,7 @@ def document() -> dict[str, Any]:
 
 def _operation(each: Operation) -> dict[str, object]:
     errors = each.errors if each.path in ("/health", "/ready") else (401, *each.errors)
-    answers: dict[str, object] = {
-        str(status): _answer("An error.", ErrorBody, "application/json") for status in errors
-    }
+    answers: dict[str, object] = {str(status): _answer("An error.", ErrorBody, "application/json") for status in errors}
     answers[str(each.status)] = _answer(each.summary, each.answer, each.media if each.status != 204 else None)
     described: dict[str, object] = {"operationId": each.name, "summary": each.summary, "responses": answers}
     if "{file_id}" in each.path:

@@ -82,7 +82,7 @@ def read(path: str) -> bytes:
 def _refuse_open_to_others(mode: int) -> None:
     if not stat.S_ISREG(mode):
         raise KeysBroken("it is no file")
-    # SECURITY: who can write it lets anybody in, and who can read it learns whose keys there are, for other users of
-    # this machine; not for those of its group, which is how a cluster hands a Secret over (tests/unit/test_key_file.py).
+    # SECURITY: who can write it lets anybody in, and who can read it learns whose keys there are. Its group may read
+    # it: that is how a cluster hands a Secret over (tests/unit/test_key_file.py).
     if mode & 0o007 or mode & stat.S_IWGRP:
         raise KeysBroken(f"others may read or write it (mode {stat.S_IMODE(mode):04o}); chmod 0640 is the most")

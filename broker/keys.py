@@ -131,5 +131,5 @@ def _overrides(lines: Iterable[tuple[int, Line]], tenants: set[str]) -> dict[str
         if line.tenant not in tenants or line.tenant in found:
             why = "has its limits already" if line.tenant in found else "has no key"
             raise KeysBroken(f"line {number}: limits of a tenant that {why}")
-        found[line.tenant] = Overrides(**line.given)
+        found[line.tenant] = line
     return found

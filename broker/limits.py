@@ -29,11 +29,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 class Overrides(msgspec.Struct, frozen=True, kw_only=True):
     """As in a key file: what is not there is the default, `null` is no limit."""
 
-    concurrency: Count | None | UnsetType = UNSET
-    runs_per_minute: Rate | None | UnsetType = UNSET
-    queue: CountOrNone | None | UnsetType = UNSET
-    file_quota_mb: Count | None | UnsetType = UNSET
-    sessions: CountOrNone | None | UnsetType = UNSET
+    concurrency: Count | UnsetType | None = UNSET
+    runs_per_minute: Rate | UnsetType | None = UNSET
+    queue: CountOrNone | UnsetType | None = UNSET
+    file_quota_mb: Count | UnsetType | None = UNSET
+    sessions: CountOrNone | UnsetType | None = UNSET
 
     @property
     def given(self) -> dict[str, float | None]:

@@ -18,9 +18,7 @@ async def health(request: Request) -> Response:
     return Response(msgspec.json.encode(body), media_type="application/json")
 
 
-def health_body(
-    now: Snapshot, isolation: Isolation, backend: str, *, trouble: str | None = None
-) -> dict[str, object]:
+def health_body(now: Snapshot, isolation: Isolation, backend: str, *, trouble: str | None = None) -> dict[str, object]:
     """An empty pool is busy, not ill: `error` takes a minute without a warm sandbox and a reason for it.
 
     `trouble` is said beside an `ok`: what an operator must see to, and nobody's programs suffer from yet.

@@ -126,7 +126,8 @@ async def _announce(url: str, service: Service, say: Say) -> None:
     say(f"Serving {url} (isolation: {service.isolation.level}); starting {service.settings.size} sandboxes …")
     while not service.pool.snapshot().has_been_warm:  # noqa: ASYNC110  # once, at the start
         await anyio.sleep(_POLL_SECONDS)
-    say(f"Ready. Try:\n  curl -s {url}/v1/execute {_EXAMPLE}")
+    key = "-H 'X-API-Key: YOUR_KEY' " if service.settings.keys_file else ""
+    say(f"Ready. Try:\n  curl -s {url}/v1/execute {key}{_EXAMPLE}")
 
 
 async def _end_on_signal(

@@ -36,11 +36,12 @@ class TenantMetrics:
             f"{prefix}_tenant_runs_total", "Runs: ok, timed_out, error.", ["tenant", "outcome"], registry=registry
         )
         self._refused = Counter(
-            f"{prefix}_tenant_refusals_total", "Runs refused before they began.", ["tenant", "reason"], registry=registry
+            f"{prefix}_tenant_refusals_total",
+            "Runs refused before they began.",
+            ["tenant", "reason"],
+            registry=registry,
         )
-        self._active = Gauge(
-            f"{prefix}_tenant_runs_active", "Runs that hold a sandbox.", ["tenant"], registry=registry
-        )
+        self._active = Gauge(f"{prefix}_tenant_runs_active", "Runs that hold a sandbox.", ["tenant"], registry=registry)
         self._wait = Histogram(
             f"{prefix}_tenant_wait_seconds",
             "Wait of the runs that got a sandbox.",
@@ -90,7 +91,9 @@ class TenantFilesCollector(Collector):
                 label = self._labels.of(tenant)
                 by_label[label] = by_label.get(label, 0) + used
         family = GaugeMetricFamily(
-            f"{self._prefix}_tenant_files_bytes", "Bytes of a tenant's files, those being written too.", labels=["tenant"]
+            f"{self._prefix}_tenant_files_bytes",
+            "Bytes of a tenant's files, those being written too.",
+            labels=["tenant"],
         )
         for label, used in sorted(by_label.items()):
             family.add_metric([label], used)

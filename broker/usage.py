@@ -22,8 +22,7 @@ class Usage:
         after = self.used_bytes + size_bytes
         if size_bytes > 0 and 0 < quota_bytes < after:
             raise StorageFull(
-                f"This tenant's files would take {after} bytes, at most {quota_bytes};"
-                " delete some or let them expire."
+                f"This tenant's files would take {after} bytes, at most {quota_bytes}; delete some or let them expire."
             )
         self.writing_bytes += size_bytes
 

@@ -21,6 +21,10 @@ def write(path: Path, *lines: str, mode: int = 0o600) -> Path:
     return new.replace(path)
 
 
+def remove(path: Path) -> None:
+    path.unlink()
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return write(tmp_path / "keys.jsonl", line_for("search", "first"))
@@ -87,20 +91,20 @@ async def test_a_file_that_breaks_keeps_the_keys_and_says_so_once(path: Path, br
 
 async def test_a_file_that_goes_or_opens_to_others_keeps_the_keys(path: Path) -> None:
     file = KeyFile(str(path))
-    path.chmod(0o644)
+    write(path, line_for("search", "second"), mode=0o644)
     await file.look()
     assert "others may read" in str(file.trouble)
-    path.unlink()
+    remove(path)
     await file.look()
     assert "No such file" in str(file.trouble)
     assert file.keys.tenant_of("first") == "search"
 
 
 async def test_what_is_mended_is_forgotten_even_if_nothing_changed_in_the_end(path: Path) -> None:
-    file, data = KeyFile(str(path)), path.read_text()
+    file = KeyFile(str(path))
     write(path, "{")
     await file.look()
-    write(path, data)
+    write(path, line_for("search", "first"))
     await file.look()
     assert file.trouble is None
 

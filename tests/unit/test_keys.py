@@ -85,7 +85,10 @@ BROKEN: list[tuple[list[dict[str, Any] | str], str]] = [
     ([KEY, KEY], "line 2: this key is in it already"),
     ([KEY, {"tenant": "chat", "sha256": A}], "line 2: this key is in it already"),
     ([KEY, {"tenant": "chat", "queue": 3}], "line 2: limits of a tenant that has no key"),
-    ([KEY, {"tenant": "search", "queue": 3}, {"tenant": "search", "sessions": 3}], "line 3: limits of a tenant that has"),
+    (
+        [KEY, {"tenant": "search", "queue": 3}, {"tenant": "search", "sessions": 3}],
+        "line 3: limits of a tenant that has",
+    ),
     ([KEY, {"tenant": "search", "concurrency": 0}], "line 2: .*concurrency"),
     ([KEY, {"tenant": "search", "runs_per_minute": 0}], "line 2: .*runs_per_minute"),
     ([KEY, {"tenant": "search", "concurency": 3}], "line 2: it has a field that is not known; there are concurrency,"),
