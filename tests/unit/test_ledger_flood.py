@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import random
 from collections.abc import Callable
 
 import msgspec
@@ -16,7 +17,9 @@ from pool.settings import PoolSettings
 from pool.states import Event
 from pool.waiting import WaiterId
 
-RUN_SECONDS, START_SECONDS, CLEAN_SECONDS, END_SECONDS = 0.5, 0.2, 0.005, 0.05
+START_SECONDS, CLEAN_SECONDS, END_SECONDS = 0.2, 0.005, 0.05
+SHORTEST_RUN_SECONDS, LONGEST_RUN_SECONDS = 0.25, 0.75
+"""All of one length would end together, for ever, and free sandboxes in bursts that no pool has."""
 SECONDS = 120.0
 CROWD = 400
 """Requests of the flood that are there at any time."""
@@ -31,6 +34,7 @@ class Simulation:
         self.ledger = Ledger(settings, generation=1)
         self.told_apart = told_apart
         self.now = 0.0
+        self._chance = random.Random(1)
         self.waits: dict[str, list[float]] = {"flood": [], "guest": []}
         self._order = itertools.count()
         self._due: list[tuple[float, int, Callable[[], None]]] = []
@@ -71,7 +75,8 @@ class Simulation:
     def _granted(self, waiter: WaiterId) -> None:
         who, since = self._wanted[waiter]
         self.waits[who].append(self.now - since)
-        self.at(self.now + RUN_SECONDS, lambda: self._ended(waiter, who))
+        run_seconds = self._chance.uniform(SHORTEST_RUN_SECONDS, LONGEST_RUN_SECONDS)
+        self.at(self.now + run_seconds, lambda: self._ended(waiter, who))
 
     def _ended(self, waiter: WaiterId, who: str) -> None:
         self.carry_out(self.ledger.leave(waiter, now=self.now))
@@ -107,6 +112,7 @@ def test_under_a_flood_another_tenant_waits_three_intervals_more_at_most_and_a_t
     fair = simulated(settings, Caller, crowd=CROWD)
     fifo = simulated(settings, lambda _: Caller(), crowd=CROWD)
     interval_seconds = fair.now / sum(map(len, fair.waits.values()))
+    """A sandbox interval: from one grant to the next, in the mean."""
     guest, baseline, plain = (p95(each.waits["guest"]) for each in (fair, alone, fifo))
     assert len(fair.waits["guest"]) == int(SECONDS / EVERY_SECONDS), "all of the guest's were served"
     assert guest <= baseline + 3 * interval_seconds

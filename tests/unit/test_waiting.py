@@ -62,6 +62,31 @@ def test_who_is_passed_over_keeps_its_turn():
     assert [each.name for each in waiting.callers()] == ["blocked", "a"]
 
 
+def test_who_asks_for_one_at_a_time_does_not_stand_behind_a_flood_each_time():
+    waiting = filled(*["flood"] * 100)
+    for serial in range(200, 210):
+        in_turn(waiting)
+        assert waiting.ahead_of("guest") == 0
+        waiting.add(WaiterId(serial), Caller("guest"))
+        assert in_turn(waiting) == serial
+
+
+def test_many_who_ask_again_at_once_do_not_keep_a_flood_waiting():
+    waiting, order = filled("flood", *(f"guest {number}" for number in range(20))), []
+    for serial in range(100, 160):
+        caller = next(iter(waiting.callers())).name
+        waiting.take(caller)
+        order.append(caller)
+        waiting.add(WaiterId(serial), Caller(caller))
+    assert order.count("flood") == 3
+
+
+def test_nothing_is_kept_of_callers_when_nobody_waits():
+    waiting = filled("a", "b")
+    served(waiting)
+    assert not waiting._turns
+
+
 def test_a_callers_limits_are_those_it_came_with_last():
     waiting = filled("a")
     waiting.add(WaiterId(9), Caller("a", max_in_flight=3))
