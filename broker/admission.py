@@ -12,9 +12,10 @@ from broker.body import HeldBody, read_json_body
 from broker.errors import FileMissing
 from broker.execution_headers import execution_id, idempotency_key
 from broker.failures import bare
-from broker.files import FileStore
 from broker.schemas import ExecuteRequest, InputFile
 from broker.service import Service
+from broker.tenant_files import TenantFiles
+from broker.tenants import Tenant, tenant_of
 from broker.validation import MAX_BODY_BYTES, execute_request
 from pool import PoolClosed, Program, StagedFile
 
@@ -30,8 +31,7 @@ SECONDS_FROM_GRANT = 3.0
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A request of the right form; the files that it names were not looked for. Deadlines are the event loop's."""
 
-    caller: str = ""
-    """Whose it is; until there are keys everyone is one."""
+    tenant: Tenant
     execution_id: str
     idempotency_key: str | None
     request: ExecuteRequest
@@ -42,6 +42,11 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What the run and everything beside it get from the grant of a sandbox, though it be granted late."""
     latest_answer: float
     """But not beyond this."""
+
+    @property
+    def caller(self) -> str:
+        """Whose it is, for what is kept by name."""
+        return self.tenant.name
 
     @property
     def program(self) -> Program:
@@ -61,12 +66,13 @@ class Admitted(Asked, frozen=True, kw_only=True):
 
 async def admit(request: Request, service: Service, held: HeldBody) -> Admitted:
     """Raises what `errors.TABLE` has below 500, or `PoolClosed`."""
-    return await look_up(await ask(request, service, held), service.store)
+    return await look_up(await ask(request, service, held), service)
 
 
-async def look_up(asked: Asked, store: FileStore) -> Admitted:
+async def look_up(asked: Asked, service: Service) -> Admitted:
     """Raises `FileMissing`."""
-    return Admitted(**msgspec.structs.asdict(asked), inputs=await staged(asked.request.files, store))
+    inputs = await staged(asked.request.files, service.files(asked.tenant))
+    return Admitted(**msgspec.structs.asdict(asked), inputs=inputs)
 
 
 async def ask(request: Request, service: Service, held: HeldBody) -> Asked:
@@ -79,6 +85,7 @@ async def ask(request: Request, service: Service, held: HeldBody) -> Asked:
     asked = execute_request(body, max_timeout_ms=service.settings.max_exec_timeout_ms)
     run_seconds, settings = asked.program.timeout_ms / 1000, service.settings
     return Asked(
+        tenant=tenant_of(request),
         execution_id=name,
         idempotency_key=key,
         request=asked,
@@ -90,7 +97,7 @@ async def ask(request: Request, service: Service, held: HeldBody) -> Asked:
     )
 
 
-async def staged(files: tuple[InputFile, ...], store: FileStore) -> list[StagedFile]:
+async def staged(files: tuple[InputFile, ...], store: TenantFiles) -> list[StagedFile]:
     """Every input is there: nobody waits for a sandbox only to learn that one is not. Raises `FileMissing`."""
     found: dict[int, StagedFile] = {}
     missing: dict[int, FileMissing] = {}
@@ -114,7 +121,7 @@ async def staged(files: tuple[InputFile, ...], store: FileStore) -> list[StagedF
     return [found[number] for number in sorted(found)]
 
 
-async def _find(file: InputFile, store: FileStore) -> StagedFile:
+async def _find(file: InputFile, store: TenantFiles) -> StagedFile:
     try:
         metadata = await store.find(file.file_id)
     except FileMissing:

@@ -17,18 +17,21 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from broker import documents, errors, execution_routes, file_routes, routes, session_routes
+from broker.authentication import PROBES, Authentication
 from broker.callers import rules
 from broker.claims_sweep import sweep_claims_forever
 from broker.edge import Edge, error_response
 from broker.execute import execute
 from broker.failures import log_failure
 from broker.files import FileStore
-from broker.metrics import Metrics, PoolCollector
+from broker.metrics import PREFIX, Metrics, PoolCollector
 from broker.service import SERVICE_VERSION, Service
 from broker.sessions import Sessions
 from broker.settings import Settings
 from broker.stream import execute_stream
 from broker.sweep import sweep_forever
+from broker.tenant_metrics import TenantFilesCollector
+from broker.tenants import Tenants, open_tenants
 from pool import InputsRefused, PoolError, ProtocolError, SandboxError, SandboxPool
 
 ROUTES = [
@@ -59,20 +62,29 @@ def create_metrics(settings: Settings) -> Metrics:
 
 
 def create_service(
-    settings: Settings, pool: SandboxPool, sessions: SandboxPool, store: FileStore, metrics: Metrics | None = None
+    settings: Settings,
+    pool: SandboxPool,
+    sessions: SandboxPool,
+    store: FileStore,
+    metrics: Metrics | None = None,
+    tenants: Tenants | None = None,
 ) -> Service:
-    """`sessions` is the pool that sessions are leased from."""
+    """`sessions` is the pool that sessions are leased from.
+
+    Raises `SettingsError` where there are to be keys and are none.
+    """
     metrics = metrics or create_metrics(settings)
     metrics.registry.register(PoolCollector(pool.snapshot, lambda: store.stored_bytes + store.writing_bytes))
+    metrics.registry.register(TenantFilesCollector(store.used_by_tenant, metrics.tenants.labels, prefix=PREFIX))
     # SECURITY: IP sockets only where it is known that they lead nowhere.
     loopback = pool.backend.isolation().network != "egress_unchecked"
     held = Sessions(sessions, most=settings.max_sessions, loopback=loopback)
-    return Service(settings, pool, store, metrics, held)
+    return Service(settings, pool, store, metrics, tenants or open_tenants(settings), held)
 
 
 def create_app(service: Service) -> ASGIApp:
     """The whole HTTP face. The pool is entered and left by the caller; the store is swept while this serves."""
-    app = Starlette(routes=ROUTES, exception_handlers=_HANDLERS, middleware=_cors(service.settings), lifespan=_lifespan)
+    app = Starlette(routes=ROUTES, exception_handlers=_HANDLERS, middleware=_layers(service), lifespan=_lifespan)
     app.router.redirect_slashes = False
     app.state.service = service
     known = rules(
@@ -88,8 +100,16 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         group.start_soon(sweep_forever, service.store, service.metrics.file)
         group.start_soon(service.sessions.run)
         group.start_soon(sweep_claims_forever, service.keyed.claims)
+        group.start_soon(service.tenants.watch_forever)
         yield
         group.cancel_scope.cancel()
+
+
+def _layers(service: Service) -> list[Middleware]:
+    """The outermost first."""
+    open_paths = PROBES | {"/metrics"} if service.settings.metrics_public else PROBES
+    asks = Middleware(Authentication, tenants=service.tenants, open_paths=open_paths, metrics=service.metrics)
+    return [*_cors(service.settings), asks]
 
 
 def _cors(settings: Settings) -> list[Middleware]:
@@ -100,8 +120,22 @@ def _cors(settings: Settings) -> list[Middleware]:
             CORSMiddleware,
             allow_origins=tuple(origin.lower().rstrip("/") for origin in settings.cors_origins),
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Content-Type", "Idempotency-Key", "X-Execution-Id", "X-Request-Id"],
-            expose_headers=["X-Execution-Id", "X-Request-Id", "Server-Timing", "Retry-After", "Content-Disposition"],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "Idempotency-Key",
+                "X-API-Key",
+                "X-Execution-Id",
+                "X-Request-Id",
+            ],
+            expose_headers=[
+                "Content-Disposition",
+                "Retry-After",
+                "Server-Timing",
+                "WWW-Authenticate",
+                "X-Execution-Id",
+                "X-Request-Id",
+            ],
         )
     ]
 

@@ -57,7 +57,9 @@ def _on_this_machine(settings: Settings, preload: tuple[str, ...]) -> Backend:
     try:
         environment = find_environment(str(settings.programs_path))
         if settings.file_storage_url is None:
-            _refuse_readable_store(settings, environment.trees)
+            _refuse_readable("FILE_STORAGE_DIR", settings.file_storage_dir, environment.trees)
+        if settings.keys_file is not None:
+            _refuse_readable("BROKER_KEYS_FILE", settings.keys_file, environment.trees)
         return local_backend(
             environment=environment,
             preload=preload,
@@ -69,14 +71,13 @@ def _on_this_machine(settings: Settings, preload: tuple[str, ...]) -> Backend:
         raise SettingsError(str(error)) from None
 
 
-def _refuse_readable_store(settings: Settings, trees: Sequence[str]) -> None:
+def _refuse_readable(variable: str, path: str, trees: Sequence[str]) -> None:
     # SECURITY: what programs see of the machine, they can read; as an ordinary user whatever its mode is.
-    stored = Path(settings.file_storage_dir).resolve()
+    stored = Path(path).resolve()
     for tree in ("/usr", *trees):
         if stored.is_relative_to(tree):
             raise SettingsError(
-                f"FILE_STORAGE_DIR={settings.file_storage_dir} lies in {tree}, which programs can read. Name a folder"
-                " outside of it."
+                f"{variable}={path} lies in {tree}, which programs can read. Name a place outside of it."
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
@@ -17,6 +18,7 @@ from broker import doctor, run_once
 from broker.backends import blamed_on_a_setting, create_backend
 from broker.event_loop import allow_many_open_files, event_loop
 from broker.failures import bare, places
+from broker.keys import KEY_PREFIX, KeysBroken, line_for
 from broker.logs import configure
 from broker.output_folder import OutputFolder
 from broker.server import serve as serve_http
@@ -35,6 +37,8 @@ NOT_RUN = 125
 INTERRUPTED = 130
 OUTPUT_CLOSED = 141
 """As a shell says it of a program that SIGPIPE ended."""
+KEY_BYTES = 32
+"""256 bits: nobody guesses one, so nothing slows guessing down."""
 LONGEST_RUN_SECONDS = 24 * 3600
 
 
@@ -137,6 +141,26 @@ def run(
     with OutputFolder(output, overwrite=overwrite) if output else nullcontext() as folder:
         outcome = _on_event_loop(run_once.run, settings, backend, asked, folder, as_json)
     return TIMED_OUT if outcome.exit_code is None else outcome.exit_code
+
+
+@cli.command("keys")
+@click.option("--note", default="", help="Where the key is used; kept in its line.")
+@click.argument("tenant")
+@_sentences
+def keys_command(tenant: str, note: str) -> int:
+    """Make an API key for TENANT.
+
+    The line for the key file goes to stdout, the key to stderr, once: nothing here or in the file can show it again.
+    `code-interpreter keys search >> keys.jsonl` stores the line and shows the key.
+    """
+    key = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
+    try:
+        line = line_for(tenant, key, note)
+    except KeysBroken as error:
+        raise SettingsError(f"{tenant} is no name for a tenant: {error}.") from None
+    click.echo(line)
+    click.echo(f"The key, shown this once: {key}", err=True)
+    return 0
 
 
 @cli.command("doctor")

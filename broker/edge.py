@@ -19,6 +19,7 @@ from broker.callers import CallerRules, refusal
 from broker.failures import log_failure
 from broker.metrics import Metrics
 from broker.schemas import TimingsMs
+from broker.tenants import TENANT
 
 _log = structlog.get_logger()
 
@@ -28,6 +29,8 @@ QUIET = frozenset({"health", "ready", "metrics"})
 """Asked every few seconds by machines: logged at debug."""
 TIMINGS = "broker.timings"
 EXECUTION_ID = "broker.execution_id"
+CHALLENGE = 'Bearer realm="code-interpreter"'
+"""What a 401 must say (RFC 9110, 15.5.2)."""
 
 
 class Edge:
@@ -65,9 +68,15 @@ class Edge:
         route = getattr(scope.get("endpoint"), "__name__", "unmatched")
         seconds = time.perf_counter() - exchange.began
         self._metrics.answered(method=scope["method"], route=route, status=exchange.status, seconds=seconds)
+        tenant = getattr(scope.get(TENANT), "name", "")
         level = "debug" if route in QUIET else "info"
         getattr(_log, level)(
-            "request", method=scope["method"], route=route, status=exchange.status, duration_ms=round(seconds * 1000, 1)
+            "request",
+            method=scope["method"],
+            route=route,
+            status=exchange.status,
+            duration_ms=round(seconds * 1000, 1),
+            **({"tenant": tenant} if tenant else {}),
         )
 
 
@@ -122,6 +131,8 @@ def raw_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 def error_response(error: Exception) -> Response:
     answer = errors.answer(error)
     headers = {} if answer.retry_after_seconds is None else {"Retry-After": str(answer.retry_after_seconds)}
+    if answer.kind.status == 401:
+        headers["WWW-Authenticate"] = CHALLENGE
     return Response(
         msgspec.json.encode(answer.body), status_code=answer.kind.status, headers=headers, media_type="application/json"
     )

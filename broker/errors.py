@@ -57,14 +57,6 @@ class SessionMissing(BrokerError):
         super().__init__(f"Session '{session_id[:256]}' not found")
 
 
-class SessionsFull(BrokerError):
-    """As many sessions are open as may be."""
-
-    def __init__(self, text: str, *, retry_after_seconds: float) -> None:
-        super().__init__(text)
-        self.retry_after_seconds = retry_after_seconds
-
-
 class TooLarge(BrokerError):
     """A body or a file above its limit."""
 
@@ -89,8 +81,28 @@ class ForeignCaller(BrokerError):
     """A host name or a web origin that this address does not answer."""
 
 
+class Unauthenticated(BrokerError):
+    """No key, or none that is known. Nothing says which: only whether one was sent."""
+
+
+class TenantLimited(BrokerError):
+    """A limit of this tenant's own. Never raised itself."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class RateLimited(TenantLimited):
+    """More runs a minute than this tenant may start."""
+
+
+class SessionsFull(TenantLimited):
+    """As many sessions are open as may be: in all, or of this tenant."""
+
+
 class StorageFull(BrokerError):
-    """All stored files together are at their quota."""
+    """All stored files together, or those of one tenant, are at their quota."""
 
 
 class StorageFailed(BrokerError):
@@ -150,13 +162,16 @@ TABLE: Mapping[type[Exception], Kind] = {
     Unprocessable: Kind(422, "unprocessable"),
     FileMissing: Kind(404, "file_not_found"),
     SessionMissing: Kind(404, "session_not_found"),
-    SessionsFull: Kind(429, "sessions_full", retryable=True),
     TooLarge: Kind(413, "too_large"),
     BodiesFull: Kind(503, "bodies_full", retryable=True),
     WrongContentType: Kind(415, "wrong_content_type"),
     BadUpload: Kind(422, "bad_upload"),
     BodyStalled: Kind(408, "body_stalled", retryable=True),
     ForeignCaller: Kind(403, "foreign_caller"),
+    Unauthenticated: Kind(401, "unauthenticated"),
+    TenantLimited: Kind(429, "tenant_limited", retryable=True),
+    RateLimited: Kind(429, "rate_limited", retryable=True),
+    SessionsFull: Kind(429, "sessions_full", retryable=True),
     StorageFull: Kind(507, "storage_full", retryable=True),
     StorageFailed: Kind(503, "storage_failed", retryable=True),
     ClientGone: Kind(499, "client_gone"),
@@ -223,6 +238,6 @@ def _detail(error: Exception, kind: Kind) -> str | list[dict[str, object]]:
 
 
 def _retry_after(error: Exception, kind: Kind) -> int | None:
-    if isinstance(error, PoolSaturated | PoolTimeout | SessionsFull | KeyInUse):
+    if isinstance(error, PoolSaturated | PoolTimeout | TenantLimited | KeyInUse):
         return max(1, math.ceil(error.retry_after_seconds))
     return math.ceil(_RETRY_AFTER_SECONDS) if kind.status == 503 else None

@@ -17,6 +17,7 @@ from broker.returned_files import ReturnedFiles
 from broker.schemas import BatchResult, Result, batch_text
 from broker.service import Service, service_of
 from broker.shared_execution import joined
+from broker.tenants import tenant_of
 from pool import Stream
 
 
@@ -36,7 +37,7 @@ class BatchSink:
 
 async def execute(request: Request) -> Response:
     service = service_of(request)
-    with service.request("execute") as held:
+    with service.request("execute", tenant_of(request)) as held:
         asked = await ask(request, service, held)
         add_execution_id(request, asked.execution_id)
         key = asked.idempotency_key
@@ -48,17 +49,18 @@ async def execute(request: Request) -> Response:
 async def _own(service: Service, asked: Asked, request: Request) -> BatchResult:
     """A run that belongs to this request alone, and ends with it."""
     with service.executions.running(asked.caller, asked.execution_id):
-        admitted = await look_up(asked, service.store)
+        admitted = await look_up(asked, service)
         ended = await while_connected(partial(_run, service, admitted), request.receive)
     service.metrics.result(ended)
     return ended
 
 
 async def _run(service: Service, admitted: Admitted) -> BatchResult:
-    async with ReturnedFiles(service.store) as files:
+    tenant = admitted.tenant
+    async with ReturnedFiles(service.files(tenant)) as files:
         sink = BatchSink(files)
-        async with service.pool.lease(deadline=admitted.lease_deadline, caller=admitted.caller) as lease:
-            with service.metrics.execution("execute", lease) as execution:
+        async with service.pool.lease(deadline=admitted.lease_deadline, caller=tenant.caller) as lease:
+            with service.metrics.execution("execute", lease, tenant.name) as execution:
                 outcome = await lease.run(admitted.program, admitted.inputs, sink, admitted.run_deadline)
                 ended = result(admitted, lease, outcome, files)
                 execution.ended(ended)

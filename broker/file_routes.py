@@ -10,24 +10,27 @@ from starlette.responses import Response, StreamingResponse
 
 from broker.file_names import DEFAULT_TYPE, content_disposition
 from broker.service import service_of
+from broker.tenants import tenant_of
 from broker.upload import receive_upload
 
 
 async def upload_file(request: Request) -> Response:
     service = service_of(request)
-    stored = await receive_upload(request, service.store, limit_bytes=service.settings.file_size_bytes)
+    files = service.files(tenant_of(request))
+    stored = await receive_upload(request, files, limit_bytes=service.settings.file_size_bytes)
     service.metrics.file("uploaded", stored.size_bytes)
     return Response(msgspec.json.encode(stored), status_code=201, media_type="application/json")
 
 
 async def list_files(request: Request) -> Response:
-    files = await service_of(request).store.listing()
+    files = await service_of(request).files(tenant_of(request)).listing()
     return Response(msgspec.json.encode({"files": files}), media_type="application/json")
 
 
 async def download_file(request: Request) -> Response:
     service, file_id = service_of(request), request.path_params["file_id"]
-    found = await service.store.find(file_id)
+    files = service.files(tenant_of(request))
+    found = await files.find(file_id)
     service.metrics.file("downloaded", found.size_bytes)
     headers = {
         "Content-Length": str(found.size_bytes),
@@ -35,7 +38,7 @@ async def download_file(request: Request) -> Response:
         # SECURITY: whatever a program wrote, a browser must not run it in this origin.
         "X-Content-Type-Options": "nosniff",
     }
-    body = _nothing() if request.method == "HEAD" else await _begun(service.store.read(file_id, found.size_bytes))
+    body = _nothing() if request.method == "HEAD" else await _begun(files.read(file_id, found.size_bytes))
     return StreamingResponse(body, headers=headers, media_type=DEFAULT_TYPE)
 
 
@@ -57,5 +60,5 @@ async def _begun(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def delete_file(request: Request) -> Response:
-    await service_of(request).store.delete(request.path_params["file_id"])
+    await service_of(request).files(tenant_of(request)).delete(request.path_params["file_id"])
     return Response(status_code=204)

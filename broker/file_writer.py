@@ -19,8 +19,9 @@ class FileWriter:
     `reserve` is told of every piece before it is written, and raises when there is no room.
     """
 
-    def __init__(self, storage: Storage, file_id: str, reserve: Callable[[int], None]) -> None:
+    def __init__(self, storage: Storage, file_id: str, reserve: Callable[[int], None], *, tenant: str = "") -> None:
         self.file_id = file_id
+        self.tenant = tenant
         self.size_bytes = 0
         self._storage = storage
         self._reserve = reserve

@@ -2,7 +2,9 @@
 
 Rule 1: a file is two objects, `data/<id>` and, written last, `meta/<id>`. Without its metadata it does not exist.
 Rule 2: an id is a UUID in our spelling. Anything else is not found, and never becomes part of a path.
-Rule 3: the age counts from the upload time in the metadata, so that neither a restart nor a restored
+Rule 3: a file is found by the tenant that stored it, and for others it is not there. Without keys everyone is the
+        tenant "", and so is who forgets to say.
+Rule 4: the age counts from the upload time in the metadata, so that neither a restart nor a restored
         folder makes a file younger. It ends on read at once, and on disk at the next sweep.
 """
 
@@ -13,6 +15,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Self
 
 import anyio
@@ -24,6 +27,7 @@ from broker.file_names import stored_name
 from broker.file_writer import FileWriter
 from broker.schemas import ListedFile, StoredFile
 from broker.storage import Storage, our_errors
+from broker.usage import Usage
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 # Reads of metadata at once when listing: more is faster on a bucket, fewer leaves connections to requests.
@@ -31,12 +35,14 @@ LISTING_CONCURRENCY = 16
 SETTLE_SECONDS = 0.1
 
 
-class Metadata(msgspec.Struct, frozen=True, kw_only=True):
+class Metadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What `meta/<id>` holds."""
 
     filename: str
     size_bytes: int
     upload_time: float
+    tenant: str = ""
+    """Whose it is; of files that were stored without keys, nobody's who has one."""
 
 
 class FileStore:
@@ -52,6 +58,8 @@ class FileStore:
         self.stored_bytes = 0
         """As the last sweep counted, and what came and went since."""
         self.writing_bytes = 0
+        self.usage: dict[str, Usage] = {}
+        """By tenant."""
         self._seen: dict[str, Metadata] = {}
         """Metadata never changes, so listing and sweeping read each once; requests ask the storage."""
 
@@ -63,28 +71,34 @@ class FileStore:
         with anyio.CancelScope(shield=True), anyio.move_on_after(SETTLE_SECONDS):
             await anyio.sleep_forever()
 
-    def write(self) -> FileWriter:
+    def write(self, tenant: str = "", *, quota_bytes: int = 0) -> FileWriter:
         """A new file. The caller ends it with `keep` or with the writer's `abandon`."""
-        return FileWriter(self.storage, str(uuid.uuid4()), self._reserve)
+        reserve = partial(self._reserve, tenant, quota_bytes)
+        return FileWriter(self.storage, str(uuid.uuid4()), reserve, tenant=tenant)
 
     async def keep(self, writer: FileWriter, name: str) -> StoredFile:
         """From now on the file can be found."""
         await writer.close()
-        found = Metadata(filename=stored_name(name), size_bytes=writer.size_bytes, upload_time=self.clock())
+        found = Metadata(
+            filename=stored_name(name), size_bytes=writer.size_bytes, upload_time=self.clock(), tenant=writer.tenant
+        )
         with our_errors():
             await obstore.put_async(
                 self.storage.objects, f"meta/{writer.file_id}", msgspec.json.encode(found), use_multipart=False
             )
         self.stored_bytes += found.size_bytes
         self.writing_bytes -= found.size_bytes
+        self.usage_of(writer.tenant).kept(found.size_bytes)
         return StoredFile(file_id=writer.file_id, filename=found.filename, size_bytes=found.size_bytes)
 
-    async def find(self, file_id: str) -> Metadata:
-        """Raises `FileMissing` when there is no such file, or it is too old."""
+    async def find(self, file_id: str, tenant: str = "") -> Metadata:
+        """Raises `FileMissing` when there is no such file, it is another's, or it is too old."""
         if not _UUID.fullmatch(file_id):
             raise FileMissing(_not_found(file_id))
         found = await self.metadata(file_id)
-        if self.is_expired(found):
+        # SECURITY: an id is hard to guess, but it travels through logs and models; it must open nothing to another
+        # tenant, nor tell that it exists (tests/integration/test_http_tenants.py).
+        if found.tenant != tenant or self.is_expired(found):
             raise FileMissing(_not_found(file_id))
         return found
 
@@ -106,11 +120,12 @@ class FileStore:
                 raise FileMissing(_not_found(file_id))
             yield piece
 
-    async def delete(self, file_id: str) -> None:
+    async def delete(self, file_id: str, tenant: str = "") -> None:
         """Raises `FileMissing`."""
-        found = await self.find(file_id)
+        found = await self.find(file_id, tenant)
         await self.remove(file_id)
         self.stored_bytes -= found.size_bytes
+        self.usage_of(tenant).stored_bytes -= found.size_bytes
 
     async def remove(self, file_id: str) -> None:
         """Metadata first: half done, it leaves data that the sweep takes. Already gone is as good."""
@@ -121,10 +136,11 @@ class FileStore:
         with suppress(FileMissing), our_errors("gone"):
             await obstore.delete_async(self.storage.objects, path)
 
-    async def listing(self) -> list[ListedFile]:
-        """All that have not expired, oldest first."""
+    async def listing(self, tenant: str = "") -> list[ListedFile]:
+        """All of a tenant's that have not expired, oldest first."""
         found = await self.all_metadata([file_id async for file_id, _ in self.objects("meta")])
-        current = [_listed(file_id, each) for file_id, each in found.items() if not self.is_expired(each)]
+        theirs = {file_id: each for file_id, each in found.items() if each.tenant == tenant}
+        current = [_listed(file_id, each) for file_id, each in theirs.items() if not self.is_expired(each)]
         return sorted(current, key=lambda each: (each.upload_time, each.file_id))
 
     async def all_metadata(self, file_ids: list[str]) -> dict[str, Metadata]:
@@ -158,12 +174,19 @@ class FileStore:
     def is_expired(self, found: Metadata, grace_seconds: float = 0.0) -> bool:
         return self.clock() - found.upload_time >= self.ttl_seconds + grace_seconds
 
-    def _reserve(self, size_bytes: int) -> None:
+    def usage_of(self, tenant: str) -> Usage:
+        return self.usage.setdefault(tenant, Usage())
+
+    def used_by_tenant(self) -> dict[str, int]:
+        return {tenant: usage.used_bytes for tenant, usage in self.usage.items()}
+
+    def _reserve(self, tenant: str, quota_bytes: int, size_bytes: int) -> None:
         after = self.stored_bytes + self.writing_bytes + size_bytes
         if size_bytes > 0 and 0 < self.quota_bytes < after:
             raise StorageFull(
                 f"Stored files would take {after} bytes, at most {self.quota_bytes}; delete some or let them expire."
             )
+        self.usage_of(tenant).reserve(size_bytes, quota_bytes)
         self.writing_bytes += size_bytes
 
 

@@ -14,8 +14,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from broker.errors import Answer, kind_of
+from broker.errors import Answer, RateLimited, kind_of
 from broker.schemas import Result
+from broker.tenant_metrics import TenantMetrics
 from pool import Lease, PoolError, Retirement, Snapshot
 
 _log = structlog.get_logger()
@@ -51,6 +52,7 @@ class Metrics:
         self._executions(max_in_flight)
         self._pool()
         self._files()
+        self.tenants = TenantMetrics(self.registry, prefix=PREFIX, buckets=SECONDS)
         self._gauge("build_info", "Always 1; its labels say what runs here.", "version", "backend").labels(
             version, backend
         ).set(1)
@@ -106,18 +108,20 @@ class Metrics:
         self.http_requests.labels(shown, route, str(status)).inc()
         self.http_duration.labels(route).observe(seconds)
 
-    def rejected(self, operation: str, error: PoolError) -> None:
+    def rejected(self, operation: str, error: PoolError | RateLimited, tenant: str) -> None:
         kind = kind_of(type(error))
         self.refused.labels(operation, str(kind.status), kind.code).inc()
+        self.tenants.refused(tenant, kind.code)
 
     @contextmanager
-    def execution(self, operation: str, lease: Lease) -> Iterator[Execution]:
+    def execution(self, operation: str, lease: Lease, tenant: str) -> Iterator[Execution]:
         """From the lease to its end."""
         execution, began = Execution(), time.monotonic()
         self.admission_wait.labels(operation).observe(lease.queue_ms / 1000)
         self.active.labels(operation).inc()
         try:
-            yield execution
+            with self.tenants.run(tenant, lambda: execution.outcome, wait_seconds=lease.queue_ms / 1000):
+                yield execution
         finally:
             self.active.labels(operation).dec()
             self.completed.labels(operation, execution.outcome).inc()

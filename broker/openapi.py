@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 
 from broker import bodies
-from broker.errors import INTERNAL, TABLE, SchemaError, kind_of
+from broker.errors import INTERNAL, TABLE, SchemaError, Unauthenticated, kind_of
 from broker.operations import (
     ASKED_REQUEST_ID,
     CONNECTION,
     EVERYWHERE,
+    OPEN_PATHS,
     OPERATIONS,
     REQUEST_ID,
     RETRY_AFTER,
@@ -127,7 +128,8 @@ def _answers(each: Operation) -> Object:
 
 
 def _errors(each: Operation) -> tuple[type[Exception], ...]:
-    return (*each.errors, *EVERYWHERE)
+    needs_key = () if each.path in OPEN_PATHS else (Unauthenticated,)
+    return (*each.errors, *needs_key, *EVERYWHERE)
 
 
 def _good(each: Operation) -> Object:

@@ -28,11 +28,23 @@ Errors = tuple[type[Exception], ...]
 
 EVERYWHERE: Errors = (errors.ForeignCaller, Exception)
 """What any operation may answer."""
+OPEN_PATHS = ("/health", "/ready")
+"""Of the operations that need no key, whatever the settings."""
 TAKES_BODY: Errors = (errors.SchemaError, errors.TooLarge, errors.WrongContentType, errors.BodyStalled)
 NO_SANDBOX: Errors = (PoolSaturated, PoolTimeout, PoolClosed, PoolError)
 LOST: Errors = (SandboxLost, SandboxError, RemoteProtocolError)
 STORED: Errors = (errors.FileMissing, errors.StorageFailed)
-WITH_INPUTS: Errors = (*TAKES_BODY, errors.Unprocessable, errors.BodiesFull, *STORED, *NO_SANDBOX, InputsRefused, *LOST)
+LIMITED: Errors = (errors.RateLimited, errors.TenantLimited)
+WITH_INPUTS: Errors = (
+    *LIMITED,
+    *TAKES_BODY,
+    errors.Unprocessable,
+    errors.BodiesFull,
+    *STORED,
+    *NO_SANDBOX,
+    InputsRefused,
+    *LOST,
+)
 KEYED: Errors = (errors.KeyReused, errors.KeyInUse, errors.OutcomeUnknown, errors.StorageFull)
 RUNS: Errors = (*WITH_INPUTS, *KEYED, errors.ExecutionExists, errors.ExecutionCancelled)
 
@@ -189,7 +201,7 @@ OPERATIONS = (
         takes=bodies.BashBody,
         answer=schemas.BashResult,
         example={"cmd": "ls -l && python3 -m pytest -q"},
-        errors=(*TAKES_BODY, errors.Unprocessable, errors.BodiesFull, errors.SessionMissing, *LOST),
+        errors=(*LIMITED, *TAKES_BODY, errors.Unprocessable, errors.BodiesFull, errors.SessionMissing, *LOST),
     ),
     Operation(
         method="delete",

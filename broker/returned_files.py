@@ -11,8 +11,8 @@ import structlog
 from broker.errors import BrokerError, StorageFull
 from broker.file_names import mime_type
 from broker.file_writer import FileWriter
-from broker.files import FileStore
 from broker.schemas import ReturnedFile, SkippedPath
+from broker.tenant_files import Files
 
 _log = structlog.get_logger()
 _TAKE_BACK_SECONDS = 10.0
@@ -21,7 +21,7 @@ _TAKE_BACK_SECONDS = 10.0
 class ReturnedFiles:
     """A context: leave it without `delivered` set, and nothing is left in the store."""
 
-    def __init__(self, store: FileStore) -> None:
+    def __init__(self, store: Files) -> None:
         self.kept: list[ReturnedFile] = []
         self.skipped: list[SkippedPath] = []
         """What could not be stored: the run has ended all the same, and its answer says so."""

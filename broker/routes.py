@@ -13,16 +13,20 @@ from pool import Isolation, Snapshot
 
 async def health(request: Request) -> Response:
     service = service_of(request)
-    body = health_body(service.pool.snapshot(), service.isolation, service.settings.executor_backend)
+    backend, trouble = service.settings.executor_backend, service.tenants.trouble
+    body = health_body(service.pool.snapshot(), service.isolation, backend, trouble=trouble)
     return Response(msgspec.json.encode(body), media_type="application/json")
 
 
-def health_body(now: Snapshot, isolation: Isolation, backend: str) -> dict[str, object]:
-    """An empty pool is busy, not ill: `error` takes a minute without a warm sandbox and a reason for it."""
+def health_body(now: Snapshot, isolation: Isolation, backend: str, *, trouble: str | None = None) -> dict[str, object]:
+    """An empty pool is busy, not ill: `error` takes a minute without a warm sandbox and a reason for it.
+
+    `trouble` is said beside an `ok`: what an operator must see to, and nobody's programs suffer from yet.
+    """
     ill = now.hold_text is not None and now.cold_seconds > COLD_SECONDS
     return {
         "status": "error" if ill else "ok",
-        "message": now.hold_text if ill else None,
+        "message": now.hold_text if ill else trouble,
         "version": API_LEVEL,
         "service_version": SERVICE_VERSION,
         "executor_backend": backend,

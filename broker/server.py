@@ -15,16 +15,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import anyio
+import structlog
 import uvicorn
 from anyio.abc import TaskStatus
 
 from broker.app import create_app, create_metrics, create_service
+from broker.callers import is_loopback
 from broker.connection import Connection
 from broker.files import FileStore
 from broker.service import Service
 from broker.setting_values import SettingsError
 from broker.settings import Settings
 from broker.storage import open_storage
+from broker.tenants import open_tenants
 from pool import Backend, SandboxPool, SharedBackend
 
 # Clients keep a connection between the calls of one conversation, and most do not retry when it closes under them.
@@ -34,6 +37,10 @@ _CLOSE_SECONDS = 1
 _POLL_SECONDS = 0.05
 
 _EXAMPLE = """-H 'Content-Type: application/json' -d '{"code": "print(6 * 7)"}'"""
+
+OPEN_TO_ALL = "Whoever reaches this port can run programs and read every stored file. BROKER_KEYS_FILE asks for keys."
+
+_log = structlog.get_logger()
 
 Say = Callable[[str], None]
 
@@ -48,6 +55,8 @@ class Server(uvicorn.Server):
 
 async def serve(settings: Settings, backend: Backend, say: Say) -> None:
     """Until a signal ends it. Raises `SettingsError`, or what the backend raises when it cannot start."""
+    tenants = open_tenants(settings)
+    _warn_if_open(settings)
     listener = bind(settings.host, settings.port)
     async with open_store(settings) as store:
         metrics = create_metrics(settings)
@@ -56,12 +65,17 @@ async def serve(settings: Settings, backend: Backend, say: Say) -> None:
             session_pool(settings, backend) as sessions,
         ):
             _spare_what_stays()
-            await serve_on(listener, create_service(settings, pool, sessions, store, metrics), say)
+            await serve_on(listener, create_service(settings, pool, sessions, store, metrics, tenants), say)
 
 
 def session_pool(settings: Settings, backend: Backend) -> SandboxPool:
     """Beside the other one, which runs the backend and is open for longer."""
     return SandboxPool(settings.session_pool, settings.session_limits, SharedBackend(backend, "session-"))
+
+
+def _warn_if_open(settings: Settings) -> None:
+    if settings.keys_file is None and not is_loopback(settings.host):
+        _log.warning("keys.none", host=settings.host, detail=OPEN_TO_ALL)
 
 
 def _spare_what_stays() -> None:
@@ -120,7 +134,8 @@ async def _announce(url: str, service: Service, say: Say) -> None:
     say(f"Serving {url} (isolation: {service.isolation.level}); starting {service.settings.size} sandboxes …")
     while not service.pool.snapshot().has_been_warm:  # noqa: ASYNC110  # once, at the start
         await anyio.sleep(_POLL_SECONDS)
-    say(f"Ready. Try:\n  curl -s {url}/v1/execute {_EXAMPLE}")
+    key = "-H 'X-API-Key: YOUR_KEY' " if service.settings.keys_file else ""
+    say(f"Ready. Try:\n  curl -s {url}/v1/execute {key}{_EXAMPLE}")
 
 
 async def _end_on_signal(

@@ -10,12 +10,15 @@ from starlette.requests import Request
 
 from broker.body import BodyBudget, HeldBody
 from broker.claims import Claims
+from broker.errors import RateLimited
 from broker.executions import Executions
 from broker.files import FileStore
 from broker.keyed_runs import KeyedRuns
 from broker.metrics import Metrics
 from broker.sessions import Sessions
 from broker.settings import Settings
+from broker.tenant_files import TenantFiles
+from broker.tenants import Tenant, Tenants
 from broker.validation import MAX_BODY_BYTES
 from pool import Isolation, PoolError, SandboxPool
 
@@ -36,12 +39,19 @@ class Service:
     """One for the life of the process."""
 
     def __init__(
-        self, settings: Settings, pool: SandboxPool, store: FileStore, metrics: Metrics, sessions: Sessions
+        self,
+        settings: Settings,
+        pool: SandboxPool,
+        store: FileStore,
+        metrics: Metrics,
+        tenants: Tenants,
+        sessions: Sessions,
     ) -> None:
         self.settings = settings
         self.pool = pool
         self.store = store
         self.metrics = metrics
+        self.tenants = tenants
         self.sessions = sessions
         self.leaving = False
         """Set on SIGTERM: `/ready` says so, and each answer closes its connection."""
@@ -62,20 +72,25 @@ class Service:
         return self.pool.backend.isolation()
 
     @contextmanager
-    def request(self, operation: str) -> Iterator[HeldBody]:
-        """One request for a run, from its first byte on."""
+    def request(self, operation: str, tenant: Tenant) -> Iterator[HeldBody]:
+        """One request for a run, from its first byte on. Raises `RateLimited`."""
         self.active += 1
         held = HeldBody(self.bodies)
         try:
+            self.tenants.count_run(tenant)
             yield held
-        except PoolError as error:
-            self.metrics.rejected(operation, error)
+        except (PoolError, RateLimited) as error:
+            self.metrics.rejected(operation, error, tenant.name)
             raise
         finally:
             held.release()
             self.active -= 1
             if self.draining and not self.active:
                 self._idle.set()
+
+    def files(self, tenant: Tenant) -> TenantFiles:
+        """The store as this tenant may see it."""
+        return TenantFiles(self.store, tenant.name, quota_bytes=tenant.file_quota_bytes)
 
     def leave(self) -> None:
         """Whoever asks is served still, and told to connect anew: where a service has replicas, to another."""

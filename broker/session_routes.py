@@ -12,9 +12,10 @@ from starlette.responses import Response
 from broker.admission import SECONDS_FROM_GRANT, staged
 from broker.body import read_json_body
 from broker.disconnect import while_connected
-from broker.schemas import BashResult, OpenSession, Termination, Truncated, batch_text
+from broker.schemas import BashRequest, BashResult, OpenSession, Termination, Truncated, batch_text
 from broker.service import Service, service_of
 from broker.session_validation import bash_request, session_request
+from broker.tenants import Tenant, tenant_of
 from broker.validation import MAX_BODY_BYTES
 from pool import Outcome, PoolClosed, Stream
 
@@ -33,40 +34,42 @@ class OutputSink:
 
 
 async def open_session(request: Request) -> Response:
-    service = service_of(request)
-    with service.request("session") as held:
+    service, tenant = service_of(request), tenant_of(request)
+    with service.request("session", tenant) as held:
         if service.draining:
             raise PoolClosed("The service is shutting down.")
         asked = session_request(await read_json_body(request, held, limit_bytes=MAX_BODY_BYTES))
-        files = await staged(asked.files, service.store)
+        files = await staged(asked.files, service.files(tenant))
         deadline = anyio.current_time() + service.settings.execution_queue_timeout_sec
-        opening = partial(service.sessions.open, ttl_seconds=asked.ttl_seconds, files=files, lease_deadline=deadline)
-        opened = await while_connected(opening, request.receive)
+        opening = partial(service.sessions.open, tenant, ttl_seconds=asked.ttl_seconds, files=files)
+        opened = await while_connected(partial(opening, lease_deadline=deadline), request.receive)
     answer = OpenSession(session_id=opened.session_id, expires_at=opened.expires_at)
     return Response(msgspec.json.encode(answer), status_code=201, media_type="application/json")
 
 
 async def bash(request: Request) -> Response:
-    service = service_of(request)
-    with service.request("bash") as held:
+    service, tenant = service_of(request), tenant_of(request)
+    with service.request("bash", tenant) as held:
         body = await read_json_body(request, held, limit_bytes=MAX_BODY_BYTES)
         asked = bash_request(body, max_timeout_ms=service.settings.max_exec_timeout_ms)
         ended = await while_connected(
-            partial(_run, service, request.path_params["session_id"], asked.cmd, asked.timeout_ms), request.receive
+            partial(_run, service, tenant, request.path_params["session_id"], asked), request.receive
         )
     return Response(msgspec.json.encode(ended), media_type="application/json")
 
 
 async def close_session(request: Request) -> Response:
-    await service_of(request).sessions.close(request.path_params["session_id"])
+    await service_of(request).sessions.close(tenant_of(request), request.path_params["session_id"])
     return Response(status_code=204)
 
 
-async def _run(service: Service, session_id: str, command: str, timeout_ms: int) -> BashResult:
+async def _run(service: Service, tenant: Tenant, session_id: str, asked: BashRequest) -> BashResult:
     sink, settings = OutputSink(), service.settings
     wait_seconds = max(settings.shared_seconds, SECONDS_FROM_GRANT)
-    deadline = anyio.current_time() + wait_seconds + timeout_ms / 1000
-    outcome = await service.sessions.shell(session_id, command, timeout_ms=timeout_ms, sink=sink, deadline=deadline)
+    deadline = anyio.current_time() + wait_seconds + asked.timeout_ms / 1000
+    outcome = await service.sessions.shell(
+        tenant, session_id, asked.cmd, timeout_ms=asked.timeout_ms, sink=sink, deadline=deadline
+    )
     return _result(outcome, sink, settings.max_output_bytes)
 
 

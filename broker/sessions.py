@@ -8,14 +8,16 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
 from broker.errors import SessionMissing, SessionsFull
-from pool import Outcome, PoolClosed, RemoteProtocolError, SandboxLost, SandboxPool, Session, Sink, StagedFile
+from broker.limits import check_sessions
+from broker.tenants import Tenant
+from pool import Caller, Outcome, PoolClosed, RemoteProtocolError, SandboxLost, SandboxPool, Session, Sink, StagedFile
 
 OPEN_SECONDS = 20.0
 """For a sandbox and all files of a new session, beside the wait for one: clients wait 30 s. Longer answers nobody."""
@@ -25,6 +27,7 @@ class Held(msgspec.Struct, eq=False):
     """One session, from the request for it to its end."""
 
     session_id: str
+    tenant: str
     expires_at: float
     """On the wall clock, as clients are told it."""
     ends_at: float
@@ -51,16 +54,16 @@ class Sessions:
         async with anyio.create_task_group() as self._tasks:
             await anyio.sleep_forever()
 
-    async def open(self, *, ttl_seconds: int, files: Sequence[StagedFile], lease_deadline: float) -> Held:
+    async def open(
+        self, tenant: Tenant, *, ttl_seconds: int, files: Sequence[StagedFile], lease_deadline: float
+    ) -> Held:
         """Raises `SessionsFull`, and what a lease raises; then there is no session."""
         if self._tasks is None:
             raise PoolClosed("The service is starting, or shutting down.")
-        if len(self._held) >= self._most:
-            text = f"{len(self._held)} sessions are open, limit {self._most}."
-            raise SessionsFull(text, retry_after_seconds=self._next_end_seconds())
-        held = Held(str(uuid.uuid4()), time.time() + ttl_seconds, anyio.current_time() + ttl_seconds)
+        self._check_room(tenant)
+        held = Held(str(uuid.uuid4()), tenant.name, time.time() + ttl_seconds, anyio.current_time() + ttl_seconds)
         self._held[held.session_id] = held
-        self._tasks.start_soon(self._hold, held, files, lease_deadline)
+        self._tasks.start_soon(self._hold, held, tenant.caller, files, lease_deadline)
         try:
             await held.settled.wait()
         except BaseException:
@@ -70,9 +73,11 @@ class Sessions:
             raise held.error
         return held
 
-    async def shell(self, session_id: str, command: str, *, timeout_ms: int, sink: Sink, deadline: float) -> Outcome:
+    async def shell(
+        self, tenant: Tenant, session_id: str, command: str, *, timeout_ms: int, sink: Sink, deadline: float
+    ) -> Outcome:
         """Raises `SessionMissing`, `SandboxLost`, `RemoteProtocolError`."""
-        held = self._open(session_id)
+        held = self._open(tenant, session_id)
         if held.session is None:
             raise SessionMissing(session_id)
         try:
@@ -81,24 +86,30 @@ class Sessions:
             held.unwanted.set()
             raise
 
-    async def close(self, session_id: str) -> None:
+    async def close(self, tenant: Tenant, session_id: str) -> None:
         """End it, and all that runs in it. Raises `SessionMissing`."""
-        self._held.pop(self._open(session_id).session_id).unwanted.set()
+        self._held.pop(self._open(tenant, session_id).session_id).unwanted.set()
 
-    def _open(self, session_id: str) -> Held:
+    def _open(self, tenant: Tenant, session_id: str) -> Held:
         held = self._held.get(session_id)
-        if held is None or held.session is None or held.unwanted.is_set():
+        # SECURITY: whoever learns of another tenant's id is told no more than of one that never was
+        # (tests/integration/test_session_tenants.py).
+        if held is None or held.tenant != tenant.name or held.session is None or held.unwanted.is_set():
             raise SessionMissing(session_id)
         return held
 
-    def _next_end_seconds(self) -> float:
-        now = anyio.current_time()
-        return max(1.0, math.ceil(min((held.ends_at for held in self._held.values()), default=now) - now))
+    def _check_room(self, tenant: Tenant) -> None:
+        """Raises `SessionsFull`."""
+        theirs = [held for held in self._held.values() if held.tenant == tenant.name]
+        check_sessions(tenant.limits, open_now=len(theirs), first_ends_in_seconds=_first_end_seconds(theirs))
+        if len(self._held) >= self._most:
+            text = f"{len(self._held)} sessions are open, limit {self._most}."
+            raise SessionsFull(text, retry_after_seconds=_first_end_seconds(self._held.values()))
 
-    async def _hold(self, held: Held, files: Sequence[StagedFile], lease_deadline: float) -> None:
+    async def _hold(self, held: Held, caller: Caller, files: Sequence[StagedFile], lease_deadline: float) -> None:
         """From the lease to its end, in one task."""
         try:
-            async with self._pool.lease(deadline=lease_deadline) as lease:
+            async with self._pool.lease(deadline=lease_deadline, caller=caller) as lease:
                 held.session = await lease.open_session(
                     ttl_seconds=held.ends_at - anyio.current_time(),
                     files=files,
@@ -113,3 +124,8 @@ class Sessions:
         finally:
             self._held.pop(held.session_id, None)
             held.settled.set()
+
+
+def _first_end_seconds(sessions: Iterable[Held]) -> float:
+    now = anyio.current_time()
+    return max(1.0, math.ceil(min((held.ends_at for held in sessions), default=now) - now))

@@ -34,6 +34,7 @@ def of_runs(settings: Settings) -> PoolSettings:
         queue=settings.queue,
         startup_concurrency=settings.startup_concurrency or (KUBE_STARTS if settings.in_cluster else 2),
         max_runs_per_sandbox=settings.max_runs_per_sandbox,
+        reuse_within_caller=settings.reuse_scope == "tenant",
         drain_seconds=settings.grace_seconds or 0.1,
     )
     if settings.in_cluster:
@@ -57,6 +58,7 @@ def of_sessions(settings: Settings) -> PoolSettings:
         max_in_flight=max(1, settings.max_sessions),
         queue=max(1, settings.max_sessions),
         max_runs_per_sandbox=1,
+        reuse_within_caller=False,
         refill_eagerly=True,
         answer_first_seconds=0.0,
         proved_elsewhere=True,

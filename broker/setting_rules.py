@@ -28,13 +28,24 @@ def check_together(settings: Settings) -> None:
     if settings.max_runs_per_sandbox > 1 and settings.reuse_scope is None:
         raise SettingsError(
             f"BROKER_MAX_RUNS_PER_SANDBOX={settings.max_runs_per_sandbox} needs BROKER_REUSE_SCOPE:"
-            " set it to any if all who can call this service trust each other, or leave it at 1 run a sandbox."
+            " set it to any if all who can call this service trust each other, to tenant if"
+            " not, or leave it at 1 run a sandbox."
         )
     if settings.in_cluster and settings.executor_file is None:
         raise SettingsError(
             "EXECUTOR_BACKEND=kubernetes needs BROKER_EXECUTOR_FILE, which says how pods are to be: the chart has it."
         )
+    _check_tenants(settings)
     _check_store_url(settings.file_storage_url)
+
+
+def _check_tenants(settings: Settings) -> None:
+    # A limit that nobody is held to is a security bug: whoever sets one counts on it.
+    needing = ("concurrency", "runs_per_minute", "queue", "file_quota_mb", "sessions")
+    for name in needing if settings.keys_file is None else ():
+        if (value := getattr(settings, f"tenant_{name}")) is not None:
+            variable = f"BROKER_TENANT_{name.upper()}"
+            raise SettingsError(f"{variable}={value} needs BROKER_KEYS_FILE: without keys nobody is a tenant.")
 
 
 def _check_store_url(url: str | None) -> None:

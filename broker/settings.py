@@ -163,10 +163,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 1
     reuse_scope: Annotated[
-        Literal["any"] | None,
+        Literal["any", "tenant"] | None,
         about(
             "Whose programs may follow each other in a sandbox; needed for more than 1 run. `any`: all who can call"
-            " this service trust each other."
+            " this service trust each other. `tenant`: those of one tenant; without keys everyone is one."
         ),
     ] = None
     preload: Annotated[
@@ -270,6 +270,36 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         about("Further `Host` names to answer to, by comma. Unset: local names on a loopback address, elsewhere any."),
     ] = ()
+
+    keys_file: Annotated[
+        str | None,
+        about(
+            "File of API keys and tenants' limits, read again when it changes. `code-interpreter keys` makes its lines."
+            " Unset: nobody is asked for a key."
+        ),
+    ] = None
+    metrics_public: Annotated[
+        bool, about("`true` answers `/metrics` without a key; `/health` and `/ready` never need one.")
+    ] = False
+    tenant_concurrency: Annotated[
+        Annotated[int, Meta(ge=1, le=10_000)] | None,
+        about("Runs of one tenant at once; more wait. This and the next four need keys, whose file can set others."),
+    ] = None
+    tenant_runs_per_minute: Annotated[
+        Annotated[float, Meta(ge=0.1)] | None,
+        about("Runs that one tenant may start; ten seconds' worth at once, more are answered 429. Unset: no limit."),
+    ] = None
+    tenant_queue: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        about("Requests of one tenant that may wait; more are answered 429. Unset: half of `BROKER_QUEUE`."),
+    ] = None
+    tenant_file_quota_mb: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        about("MiB of one tenant's stored files; more is answered 507. Unset: only `BROKER_FILE_QUOTA_MB` holds."),
+    ] = None
+    tenant_sessions: Annotated[
+        Annotated[int, Meta(ge=0)] | None, about("Sessions of one tenant; more are answered 429. Unset: no limit.")
+    ] = None
 
     @property
     def size(self) -> int:

@@ -45,16 +45,16 @@ async def _carry_out(service: Service, asked: Asked, operation: str, run: Shared
         with service.executions.running(asked.caller, asked.execution_id):
             run.result = await _result(service, asked, operation, run)
     except PoolError as error:
-        service.metrics.rejected(operation, error)
+        service.metrics.rejected(operation, error, asked.tenant.name)
         raise
     service.metrics.result(run.result)
 
 
 async def _result(service: Service, asked: Asked, operation: str, run: SharedRun) -> Result:
-    admitted = await look_up(asked, service.store)
-    async with ReturnedFiles(service.store) as files:
-        async with service.pool.lease(deadline=admitted.lease_deadline, caller=admitted.caller) as lease:
-            with service.metrics.execution(operation, lease) as execution:
+    admitted, tenant = await look_up(asked, service), asked.tenant
+    async with ReturnedFiles(service.files(tenant)) as files:
+        async with service.pool.lease(deadline=admitted.lease_deadline, caller=tenant.caller) as lease:
+            with service.metrics.execution(operation, lease, tenant.name) as execution:
                 run.begin()
                 sink = SharedSink(run, files)
                 outcome = await lease.run(admitted.program, admitted.inputs, sink, admitted.run_deadline)

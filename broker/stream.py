@@ -29,6 +29,7 @@ from broker.schemas import Result, Truncated
 from broker.service import Service, service_of
 from broker.shared_execution import joined
 from broker.shared_run import SharedRun
+from broker.tenants import tenant_of
 from pool import Lease, Stream
 
 HEADERS = {
@@ -129,7 +130,7 @@ class ExecutionStream:
         self._request = request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._service.request("execute_stream") as held:
+        with self._service.request("execute_stream", tenant_of(self._request)) as held:
             asked = await ask(self._request, self._service, held)
             add_execution_id(self._request, asked.execution_id)
             events = EventSender(send)
@@ -148,7 +149,7 @@ class ExecutionStream:
         if asked.idempotency_key is not None:
             return await self._shared(asked, asked.idempotency_key, events, receive)
         with self._service.executions.running(asked.caller, asked.execution_id):
-            admitted = await look_up(asked, self._service.store)
+            admitted = await look_up(asked, self._service)
             await while_connected(partial(self._serve, admitted, events), receive)
 
     async def _shared(self, asked: Asked, key: str, events: EventSender, receive: Receive) -> None:
@@ -171,9 +172,10 @@ class ExecutionStream:
             await events.end(run.failure_answer())
 
     async def _serve(self, admitted: Admitted, events: EventSender) -> None:
-        async with ReturnedFiles(self._service.store) as files:
-            async with self._service.pool.lease(deadline=admitted.lease_deadline, caller=admitted.caller) as lease:
-                with self._service.metrics.execution("execute_stream", lease) as execution:
+        service, tenant = self._service, admitted.tenant
+        async with ReturnedFiles(service.files(tenant)) as files:
+            async with service.pool.lease(deadline=admitted.lease_deadline, caller=tenant.caller) as lease:
+                with service.metrics.execution("execute_stream", lease, tenant.name) as execution:
                     await events.begin(_headers(lease))
                     run = partial(_run, admitted, lease, StreamSink(events, files), files)
                     ended = await alongside(run, events.ping_forever)

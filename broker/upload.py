@@ -7,9 +7,9 @@ from starlette.requests import Request
 from broker.body import content_type, declared_bytes, pieces
 from broker.errors import BadUpload, SchemaError, TooLarge, WrongContentType
 from broker.file_writer import FileWriter
-from broker.files import FileStore
 from broker.multipart import Event, PartBegin, PartData, PartEnd, Parts
 from broker.schemas import StoredFile
+from broker.tenant_files import Files
 
 FIELD = "file"
 # Boundaries, headers and other parts: what a client may send around the file itself.
@@ -19,7 +19,7 @@ MAX_SURROUNDING_BYTES = 64 * 1024
 class Upload:
     """The part named `file`; others are read and dropped."""
 
-    def __init__(self, store: FileStore, *, limit_bytes: int) -> None:
+    def __init__(self, store: Files, *, limit_bytes: int) -> None:
         self._store = store
         self._limit_bytes = limit_bytes
         self._writer: FileWriter | None = None
@@ -60,7 +60,7 @@ class Upload:
             await self._writer.abandon()
 
 
-async def receive_upload(request: Request, store: FileStore, *, limit_bytes: int) -> StoredFile:
+async def receive_upload(request: Request, store: Files, *, limit_bytes: int) -> StoredFile:
     """Raises what a caller can do wrong; then nothing of the file is left."""
     parts = Parts(_multipart_type(request))
     whole_bytes = limit_bytes + MAX_SURROUNDING_BYTES

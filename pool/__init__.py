@@ -1,6 +1,7 @@
 """The warm pool. `SandboxPool.lease` is its whole API; the rest are the values that go in and out."""
 
 from pool.backend import Backend, Channel, Isolation, Sandbox, Target
+from pool.caller import ANYBODY, Caller
 from pool.errors import (
     ChannelLost,
     InputsRefused,
@@ -26,7 +27,9 @@ from pool.snapshot import Snapshot
 from pool.states import Retirement, State
 
 __all__ = [
+    "ANYBODY",
     "Backend",
+    "Caller",
     "Channel",
     "ChannelLost",
     "InputsRefused",

@@ -5,12 +5,18 @@ does the work. Nothing here awaits, so nothing here can be cancelled half-way.
 
 I1  A slot is LEASED if and only if it has a holder.
 I2  One holder, one slot.
-I3  Nobody waits while a slot is READY that this waiter may use (while fewer than `max_in_flight` are leased).
+I3  Nobody waits while a slot is READY that this waiter may use (while fewer than `max_in_flight` are leased,
+    and fewer of this caller than it may lease).
 I4  Slots that exist, or are being made or unmade, never exceed `limit`.
 I5  A waiter that left holds nothing.
 I6  LEASED becomes READY only through CLEANED.
 I7  Every Grant is answered by exactly one `leave`; every Create by STARTED or DELETED.
 I8  After close nothing is left: no waiter, no slot.
+I9  With `reuse_within_caller`, a slot that a caller has held is never granted to another.
+
+Nobody is shut out by I9. Whoever waits and may use nothing that is there has one made. If that makes more than `size`,
+idle slots of single callers go; if there is no room even to begin, the next that comes free goes, before its own
+caller is granted it again.
 
 Record, then act: a slot is STARTING from the moment its Create is returned. Counting only what a
 watch has shown would create again and again while it lags (kubernetes-sigs/agent-sandbox#1215).
@@ -18,11 +24,13 @@ watch has shown would create again and again while it lags (kubernetes-sigs/agen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from pool import policy
 from pool.actions import Action, Create, Delete, Dismiss, Grant, Recycle, Refusal
+from pool.caller import Caller
 from pool.settings import PoolSettings
+from pool.sharing import Sharing
 from pool.slots import Slot, Slots
 from pool.states import Event, IllegalTransition, Retirement, State
 from pool.waiting import WaiterId, Waiting
@@ -41,6 +49,7 @@ class Ledger:
         self.closed = False
         self.slots = Slots()
         self.waiting = Waiting()
+        self.sharing = Sharing(settings, self.slots, self.waiting)
         self.hold: policy.Hold | None = None
         self._start_seconds: float | None = None
         self._lease_seconds: float | None = None
@@ -50,9 +59,9 @@ class Ledger:
 
     # --- what happened ---
 
-    def want(self, waiter: WaiterId, *, caller: str, deadline: float, now: float) -> list[Action] | Refusal:
+    def want(self, waiter: WaiterId, *, caller: Caller, deadline: float, now: float) -> list[Action] | Refusal:
         """Someone wants a sandbox: granted, queued, or refused at once."""
-        if not self._is_free() and (refusal := self._refusal(caller, deadline, now)):
+        if not self._is_free(caller) and (refusal := self._refusal(caller, deadline, now)):
             return refusal
         self.waiting.add(waiter, caller)
         return self.settle(now)
@@ -111,46 +120,69 @@ class Ledger:
         """Grant what is ready, retire what is out of date, start what is missing."""
         if self.closed:
             return []
-        return [*self._grants(now), *self._roll(now), *self._creates(now)]
+        return [*self._make_way(now), *self._grants(now), *self._roll(now), *self._creates(now), *self._displace(now)]
 
     # --- how long it takes ---
 
-    def expected_wait_seconds(self, caller: str, now: float) -> float:
+    def expected_wait_seconds(self, caller: Caller, now: float) -> float:
         """How long one more of this caller would wait, from what has been measured; 0 while nothing has been."""
-        return self._wait_seconds(caller, now, [now - slot.since for slot in self.slots.every(S.LEASED)])
+        return self._wait_seconds(caller, now, now)
 
-    def _least_wait_seconds(self, caller: str, now: float) -> float:
+    def _least_wait_seconds(self, caller: Caller, now: float) -> float:
         """The same, as if every lease had just begun: that old ones go on is a guess, and nobody is refused on one."""
-        return self._wait_seconds(caller, now, [0.0] * self.slots.count(S.LEASED))
+        return self._wait_seconds(caller, now, None)
 
-    def _wait_seconds(self, caller: str, now: float, ages: Sequence[float]) -> float:
-        ahead = self.waiting.ahead_of(caller)
-        if self._may_lease_more() and self.slots.count(S.RECYCLING, S.PROBING) > ahead:
+    def _wait_seconds(self, caller: Caller, now: float, leases_until: float | None) -> float:
+        started = self._start_wait_seconds(caller, now)
+        if not self._may_lease_more():
+            ahead = self.waiting.ahead_of(caller.name)
+            started = max(started, self._release_wait_seconds(ahead, self.slots.every(S.LEASED), leases_until))
+        if not self.sharing.has_room(caller):
+            theirs = self.slots.every_of(caller.name, S.LEASED)
+            ahead = self.waiting.count(caller.name)
+            started = max(started, self._release_wait_seconds(ahead, theirs, leases_until))
+        return started
+
+    def _start_wait_seconds(self, caller: Caller, now: float) -> float:
+        ahead = self.waiting.ahead_of(caller.name)
+        if self._may_lease_more() and self.sharing.coming_back(caller.name) > ahead:
             return 0.0  # back in a moment, as a rule: nobody is refused for want of them
-        started = policy.start_wait_seconds(
+        if self._may_lease_more() and not self.sharing.has_room(caller) and self.slots.count(S.READY):
+            return 0.0  # its own limit keeps it waiting, not a want of sandboxes
+        return policy.start_wait_seconds(
             ahead,
             now=now,
             starting_since=sorted(slot.since for slot in self.slots.every(S.STARTING)),
             start_seconds=self._start_seconds or 0.0,
             at_once=self.settings.startup_concurrency,
         )
-        if self._may_lease_more():
-            return started
-        return max(started, policy.release_wait_seconds(ahead, lease_seconds=self._lease_seconds or 0.0, ages=ages))
 
-    def retry_after_seconds(self, caller: str, now: float) -> float:
+    def _release_wait_seconds(self, ahead: int, leases: Iterable[Slot], until: float | None) -> float:
+        ages = [0.0 if until is None else until - slot.since for slot in leases]
+        return policy.release_wait_seconds(ahead, lease_seconds=self._lease_seconds or 0.0, ages=ages)
+
+    def retry_after_seconds(self, caller: Caller, now: float) -> float:
         return policy.retry_after_seconds(self.expected_wait_seconds(caller, now))
 
-    def _refusal(self, caller: str, deadline: float, now: float) -> Refusal | None:
-        waiting, wait = len(self.waiting), self.expected_wait_seconds(caller, now)
-        numbers = f"{waiting} waiting, limit {self.settings.queue}; expected wait {wait:.2f} s"
-        retry_after_seconds = self.retry_after_seconds(caller, now)
-        if waiting >= self.settings.queue:
-            return Refusal(f"the queue is full: {numbers}", retry_after_seconds, queue_is_full=True)
+    def _refusal(self, caller: Caller, deadline: float, now: float) -> Refusal | None:
+        wait, retry_after_seconds = self.expected_wait_seconds(caller, now), self.retry_after_seconds(caller, now)
+        if full := self._full(caller):
+            return Refusal(f"{full}; expected wait {wait:.2f} s", retry_after_seconds, queue_is_full=True)
         if now + self._least_wait_seconds(caller, now) > deadline:
+            numbers = f"{len(self.waiting)} waiting, limit {self.settings.queue}; expected wait {wait:.2f} s"
             why = f"; sandboxes cannot be started ({self.hold.reason})" if self.hold else ""
             text = f"no sandbox before the deadline in {max(0.0, deadline - now):.2f} s: {numbers}{why}"
             return Refusal(text, retry_after_seconds, queue_is_full=False)
+        return None
+
+    def _full(self, caller: Caller) -> str | None:
+        """Why there is no place in the queue, or None."""
+        waiting, mine = len(self.waiting), self.waiting.count(caller.name)
+        if caller.max_waiting is not None and mine >= caller.max_waiting:
+            return f"this tenant's part of the queue is full: {mine} waiting, limit {caller.max_waiting}"
+        # A flood must not keep others out of the queue in which they would have their turn.
+        if waiting >= self.settings.queue and (mine or not self.settings.queue):
+            return f"the queue is full: {waiting} waiting, limit {self.settings.queue}"
         return None
 
     # --- decisions ---
@@ -158,19 +190,53 @@ class Ledger:
     def _may_lease_more(self) -> bool:
         return self.slots.count(S.LEASED) < self.settings.max_in_flight
 
-    def _is_free(self) -> bool:
-        """One more would be served at once. Nobody waits then (I3), so nobody is overtaken."""
-        return bool(self.slots.count(S.READY)) and self._may_lease_more() and not self.closed
+    def _is_free(self, caller: Caller) -> bool:
+        """One more would be served at once. Nobody who could use it waits then (I3), so nobody is overtaken."""
+        return not self.closed and self._may_lease_more() and self._slot_for(caller) is not None
+
+    def _slot_for(self, caller: Caller) -> Slot | None:
+        return self.sharing.ready_for(caller) if self.sharing.has_room(caller) else None
 
     def _grants(self, now: float) -> list[Action]:
         granted: list[Action] = []
-        while self._is_free() and len(self.waiting):
-            slot, waiter = self.slots.first(S.READY), self.waiting.next()
-            self.slots.move(slot, E.LEASE, now)
-            slot.holder = waiter
-            slot.runs += 1
-            granted.append(Grant(slot.name, waiter))
+        while (grant := self._next_grant(now)) is not None:
+            granted.append(grant)
         return granted
+
+    def _next_grant(self, now: float) -> Grant | None:
+        """To the first in turn who may use one that is ready. Whoever may use none keeps its turn."""
+        if not self.slots.count(S.READY) or not self._may_lease_more():
+            return None
+        for caller in self.waiting.callers():
+            if slot := self._slot_for(caller):
+                return self._grant(slot, caller.name, now)
+        return None
+
+    def _grant(self, slot: Slot, caller: str, now: float) -> Grant:
+        waiter = self.waiting.take(caller)
+        self.slots.move(slot, E.LEASE, now, caller=caller)
+        slot.holder = waiter
+        slot.runs += 1
+        return Grant(slot.name, waiter)
+
+    def _make_way(self, now: float) -> list[Action]:
+        """There is no room to make one for who may use none: the next idle one goes, before its caller has it again."""
+        room = self.settings.limit - len(self.slots) + self.slots.count(S.STARTING, S.RETIRING)
+        if room or self.hold or not self.sharing.somebody_is_shut_out():
+            return []
+        return [
+            each
+            for slot in self.sharing.owned_and_idle()[:1]
+            for each in self._condemn(slot, Retirement.DISPLACED, now)
+        ]
+
+    def _displace(self, now: float) -> list[Action]:
+        """While some are made for who may use no idle one, those that only one caller may use go down to `size`."""
+        if not self.sharing.is_within_caller or not self.slots.count(S.STARTING):
+            return []
+        excess = self.slots.count(S.STARTING, S.READY, S.PROBING) - self.settings.size
+        idle = self.sharing.owned_and_idle()[: max(0, excess)]
+        return [each for slot in idle for each in self._condemn(slot, Retirement.DISPLACED, now)]
 
     def _roll(self, now: float) -> list[Action]:
         """Retire idle slots of an older generation, keeping all but `max_unavailable` of `size` in stock.
@@ -195,16 +261,12 @@ class Ledger:
             return 0
         stock = self.slots.count(S.STARTING, S.READY, S.PROBING, S.RECYCLING) + self._returning()
         starts_for_waiters = self.settings.reuses or not self.settings.size
-        missing = max(self.settings.size - stock, self._unserved() if starts_for_waiters else 0)
+        missing = max(self.settings.size - stock, self.sharing.unserved() if starts_for_waiters else 0)
         return max(0, min(room, missing, self._at_once - starting))
 
     def _needs_canary(self) -> bool:
         proved = self.proved == self.generation or self.settings.proved_elsewhere
         return not proved and not self.settings.canary_each
-
-    def _unserved(self) -> int:
-        """Those that wait for more than what is on its way already."""
-        return len(self.waiting) - self.slots.count(S.STARTING, S.RECYCLING, S.PROBING)
 
     def _returning(self) -> int:
         """Those that come back after their lease, as a rule: for them no others need be made while nobody waits."""
@@ -212,10 +274,13 @@ class Ledger:
         return sum(slot.runs < most for slot in self.slots.every(S.LEASED)) if self.settings.reuses else 0
 
     def _may_refill(self, now: float) -> bool:
-        """Starting a sandbox takes CPU from the programs that run: where CPU is shared it waits for the short ones."""
+        """Starting a sandbox takes CPU from the programs that run: where CPU is shared it waits for the short ones.
+
+        But not where somebody has none to use: under a flood of short programs that wait would never end.
+        """
         last = self.slots.last(S.LEASED)
         eager = self.settings.refill_eagerly or last is None or now - last.since >= self.settings.short_run_seconds
-        return eager or self.slots.count(S.READY) * 2 < self.settings.size
+        return eager or self.slots.count(S.READY) * 2 < self.settings.size or self.sharing.somebody_is_shut_out()
 
     def _create(self, now: float) -> Create:
         self._serial += 1

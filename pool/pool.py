@@ -29,6 +29,7 @@ from anyio.abc import TaskGroup
 from pool import snapshot
 from pool.actions import Action, Create, Delete, Dismiss, Grant, Recycle, Refusal
 from pool.backend import Backend
+from pool.caller import ANYBODY, Caller
 from pool.errors import PoolClosed, PoolSaturated, PoolTimeout, SandboxStartFailed
 from pool.keeper import DESTROY_SECONDS, Keeper
 from pool.lease import Lease
@@ -90,11 +91,12 @@ class SandboxPool:
         await self._open.__aexit__(None, None, None)
 
     @asynccontextmanager
-    async def lease(self, *, deadline: float, caller: str = "") -> AsyncIterator[Lease]:
+    async def lease(self, *, deadline: float, caller: Caller = ANYBODY) -> AsyncIterator[Lease]:
         """Have a sandbox to oneself, waiting for one until the deadline at most.
 
         Raises `PoolSaturated` at once, `PoolTimeout` in the end or as soon as the end is known, `PoolClosed`
-        when the pool closes; then nothing of the caller's has run. `caller` is whoever the queue is to be fair to.
+        when the pool closes; then nothing of the caller's has run. `caller` is whoever the queue is to be fair to,
+        and whose limits hold.
         """
         waiter = self._want(caller, deadline)
         try:
@@ -108,7 +110,7 @@ class SandboxPool:
 
     # --- wanting and leaving ---
 
-    def _want(self, caller: str, deadline: float) -> Waiter:
+    def _want(self, caller: Caller, deadline: float) -> Waiter:
         now = anyio.current_time()
         if self._tasks is None or self._ledger.closed:
             self.observer.lease_refused(reason="closed", wait_seconds=0.0)
@@ -127,7 +129,7 @@ class SandboxPool:
         kind = PoolSaturated if answer.queue_is_full else PoolTimeout
         return kind(answer.text, retry_after_seconds=answer.retry_after_seconds)
 
-    def _in_hand(self, waiter: Waiter, caller: str) -> Lease:
+    def _in_hand(self, waiter: Waiter, caller: Caller) -> Lease:
         if waiter.lease is None:
             raise self._refusal(waiter, caller, anyio.current_time())
         lease = waiter.lease
@@ -137,7 +139,7 @@ class SandboxPool:
         self.observer.lease_granted(warm=lease.warm, wait_seconds=waiter.queue_seconds)
         return lease
 
-    def _refusal(self, waiter: Waiter, caller: str, now: float) -> PoolClosed | PoolTimeout:
+    def _refusal(self, waiter: Waiter, caller: Caller, now: float) -> PoolClosed | PoolTimeout:
         waited_seconds = now - waiter.wanted_at
         if waiter.answer is Answer.DISMISSED:
             self.observer.lease_refused(reason="closed", wait_seconds=waited_seconds)

@@ -23,7 +23,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     surge: Count = 8
     """Slots that may be on their way out besides: size + max_in_flight + surge is the only hard cap."""
     queue: Annotated[int, Meta(ge=0)] = 256
-    """Callers that may wait."""
+    """Requests that may wait; but the first of a caller is not turned away because others fill the queue."""
     startup_concurrency: Count = 2
     """Sandboxes being started at once. More fills a drained pool faster; fewer leaves CPU to programs."""
     refill_eagerly: bool = True
@@ -40,6 +40,8 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_runs_per_sandbox: Count = 1
     """A sandbox is retired after so many runs; between two it is wiped and proved as it was. More spares starts; fewer
     let fewer programs share a hash seed and a layout of memory."""
+    reuse_within_caller: bool = False
+    """A sandbox that a caller has held is never another's. Else all callers trust each other."""
     reuse_seconds: Seconds = 1800.0
     """A sandbox that has had a run is retired when it is older than this."""
     canary_each: bool = False

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from pool.caller import ANYBODY
 from pool.ledger import Ledger
 from pool.states import State
 
@@ -49,7 +50,7 @@ def of_ledger(ledger: Ledger, *, runs: int, opened_at: float, now: float) -> Sna
         hold_text=ledger.hold.text if ledger.hold else None,
         has_been_warm=warm_at is not None,
         cold_seconds=now - (opened_at if warm_at is None else warm_at),
-        retry_after_seconds=ledger.retry_after_seconds("", now),
+        retry_after_seconds=ledger.retry_after_seconds(ANYBODY, now),
         generation=ledger.generation,
         runs=runs,
         closing=ledger.closed,

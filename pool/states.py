@@ -66,6 +66,8 @@ class Retirement(enum.StrEnum):
     AGE = "age"
     SURPLUS = "surplus"
     """A burst that is over had made more than are kept."""
+    DISPLACED = "displaced"
+    """Idle, and only one caller may use it: it made way for one that waits."""
     CLOSING = "closing"
 
 

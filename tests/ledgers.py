@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from pool.actions import Action, Refusal
+from pool.caller import Caller
 from pool.ledger import Ledger
 from pool.settings import PoolSettings
 from pool.states import Event, State
@@ -32,13 +33,17 @@ def names(ledger: Ledger, *states: State) -> list[str]:
     return [slot.name for slot in ledger.slots.every(*states)]
 
 
-def want(ledger: Ledger, waiter: WaiterId, now: float, *, patience: float = 100.0, caller: str = "") -> list[Action]:
-    answer = ledger.want(waiter, caller=caller, deadline=now + patience, now=now)
+def want(
+    ledger: Ledger, waiter: WaiterId, now: float, *, patience: float = 100.0, caller: str = "", **limits: int
+) -> list[Action]:
+    answer = ledger.want(waiter, caller=Caller(caller, **limits), deadline=now + patience, now=now)
     assert not isinstance(answer, Refusal), answer
     return answer
 
 
-def refused(ledger: Ledger, waiter: WaiterId, now: float, *, patience: float = 100.0) -> Refusal:
-    answer = ledger.want(waiter, caller="", deadline=now + patience, now=now)
+def refused(
+    ledger: Ledger, waiter: WaiterId, now: float, *, patience: float = 100.0, caller: str = "", **limits: int
+) -> Refusal:
+    answer = ledger.want(waiter, caller=Caller(caller, **limits), deadline=now + patience, now=now)
     assert isinstance(answer, Refusal)
     return answer

@@ -15,7 +15,7 @@ from functools import partial
 import anyio
 import pytest
 
-from pool import Lease, Program, RunLimits, SandboxPool, StagedFile, State
+from pool import ANYBODY, Caller, Lease, Program, RunLimits, SandboxPool, StagedFile, State
 from sandbox_runtime import wire
 from tests.fakes.backend import FakeBackend, FakeSandbox
 from tests.fakes.cancelling import Suspensions
@@ -88,7 +88,7 @@ class LeakyPool(SandboxPool):
     """As pools were before they learned: what is granted belongs to nobody until the `try` is entered."""
 
     @asynccontextmanager
-    async def lease(self, *, deadline: float, caller: str = "") -> AsyncIterator[Lease]:
+    async def lease(self, *, deadline: float, caller: Caller = ANYBODY) -> AsyncIterator[Lease]:
         waiter = self._want(caller, deadline)
         await waiter.wait(deadline)
         try:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from broker.keys import parse
 from tests.source_tree import ROOT
 
 COMMAND = [sys.executable, "-m", "broker"]
@@ -254,3 +255,17 @@ def test_the_doctors_table_is_for_people() -> None:
     ended = subprocess.run([*COMMAND, "doctor"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert "environment for programs" in ended.stdout
     assert "serve starts" in ended.stdout
+
+
+def test_keys_makes_a_key_whose_line_goes_into_the_file() -> None:
+    made = subprocess.run([*COMMAND, "keys", "search", "--note", "laptop"], cwd=ROOT, capture_output=True, timeout=60)
+    key = made.stderr.decode().split()[-1]
+    assert parse(made.stdout).tenant_of(key) == "search"
+    assert key.startswith("ci_")
+    assert key.encode() not in made.stdout
+
+
+def test_keys_refuses_a_name_that_is_none() -> None:
+    made = subprocess.run([*COMMAND, "keys", "Two Words"], cwd=ROOT, capture_output=True, timeout=60)
+    assert (made.returncode, made.stdout) == (1, b"")
+    assert b"Two Words is no name for a tenant" in made.stderr

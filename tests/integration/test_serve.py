@@ -131,6 +131,9 @@ REFUSALS = [
     ({"BROKER_PROGRAMS": "/nonexistent"}, ["/nonexistent", "make"]),
     ({"FILE_STORAGE_DIR": "/proc/nothing"}, ["FILE_STORAGE_DIR=/proc/nothing"]),
     ({"FILE_STORAGE_DIR": f"{ROOT}/.programs/files"}, ["FILE_STORAGE_DIR", ".programs", "outside"]),
+    ({"BROKER_KEYS_FILE": "/nonexistent"}, ["BROKER_KEYS_FILE=/nonexistent", "No such file"]),
+    ({"BROKER_KEYS_FILE": f"{ROOT}/README.md"}, ["BROKER_KEYS_FILE", "others may read", "chmod"]),
+    ({"BROKER_KEYS_FILE": f"{ROOT}/.programs/pyvenv.cfg"}, ["BROKER_KEYS_FILE", ".programs", "outside"]),
     ({"HOST": "203.0.113.1"}, ["HOST=203.0.113.1"]),
     ({"BROKER_PRELOAD": "nunpy"}, ["BROKER_PRELOAD=nunpy", "No module named 'nunpy'"]),
     ({"BROKER_FILE_STORAGE_URL": "s4://bucket"}, ["s4://bucket", "s3://"]),
@@ -151,3 +154,10 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         status, text = refusal(tmp_path, PORT=port)
     assert (status, f"PORT={port}" in text, "in use" in text) == (1, True, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("host", "is_warned"), [("0.0.0.0", True), ("127.0.0.1", False)])
+def test_an_address_that_others_reach_without_keys_is_warned_of(tmp_path: Path, host: str, is_warned: bool) -> None:
+    with serving(tmp_path, HOST=host, LOG_LEVEL="warning"):
+        assert ("Whoever reaches this port can run programs" in (tmp_path / "log").read_text()) is is_warned

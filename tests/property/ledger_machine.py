@@ -1,4 +1,4 @@
-"""A machine that does to a ledger whatever can happen, in any order, and holds it to I1-I8.
+"""A machine that does to a ledger whatever can happen, in any order, and holds it to I1-I9.
 
 It keeps books of its own: who waits, who holds, what was ordered and not yet answered. An invariant is
 checked either where an action comes in (`_take`) or after every step.
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pool.actions import Action, Create, Delete, Dismiss, Grant, Recycle, Refusal
+from pool.caller import Caller
 from pool.ledger import Ledger
 from pool.settings import PoolSettings
 from pool.states import Event, Retirement, State
@@ -31,7 +32,9 @@ some_settings = st.builds(
     max_unavailable=few,
     max_runs_per_sandbox=few,
     canary_each=st.booleans(),
+    reuse_within_caller=st.booleans(),
 )
+CALLERS = (Caller("a"), Caller("b", max_in_flight=1), Caller("c", max_in_flight=2, max_waiting=1))
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -50,6 +53,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.doomed: set[str] = set()
         self.dirty: set[str] = set()
         """Leased, and not proved clean since."""
+        self.callers: dict[WaiterId, Caller] = {}
+        """Of everybody who ever wanted."""
+        self.owners: dict[str, str] = {}
+        """Who has held a slot."""
         self._take(self.ledger.settle(self.now))
 
     # --- what the ledger orders ---
@@ -85,22 +92,27 @@ class LedgerMachine(RuleBasedStateMachine):
         assert action.slot in self.exist - self.doomed - self.canaries, "I7: granted what is there to be leased"
         assert action.slot not in self.dirty, "I6: leased clean"
         assert action.slot not in self.holds.values(), "I2: one holder"
+        caller = self.callers[action.waiter]
+        is_own = self.owners.setdefault(action.slot, caller.name) == caller.name
+        assert is_own or not self.settings.reuse_within_caller, "I9: another caller has held it"
         self.waits.remove(action.waiter)
         self.holds[action.waiter] = action.slot
+        assert self._leases(caller) <= (caller.max_in_flight or FAR_AWAY), "above the caller's own limit"
         self.dirty.add(action.slot)
 
     # --- what callers do ---
 
-    @rule(caller=st.sampled_from("abc"), patience=st.sampled_from([0.0, 1.0, FAR_AWAY]))
-    def want(self, caller: str, patience: float) -> None:
+    @rule(caller=st.sampled_from(CALLERS), patience=st.sampled_from([0.0, 1.0, FAR_AWAY]))
+    def want(self, caller: Caller, patience: float) -> None:
         self.serial += 1
         waiter = WaiterId(self.serial)
-        could_have_one = self._has_room_to_lease() and bool(self._in(State.READY)) and not self.ledger.closed
+        self.callers[waiter] = caller
+        could_have_one = self._could_have_one(caller) and not self.ledger.closed
+        is_full = self._has_no_place(caller)
         answer = self.ledger.want(waiter, caller=caller, deadline=self.now + patience, now=self.now)
         if isinstance(answer, Refusal):
             assert not could_have_one, "refused although one was ready"
             assert answer.retry_after_seconds > 0
-            is_full = len(self.waits) >= self.settings.queue
             assert answer.queue_is_full == is_full, "told that the queue is full, and it is not"
         else:
             self.waits.add(waiter)
@@ -213,9 +225,25 @@ class LedgerMachine(RuleBasedStateMachine):
         assert len(held) <= self.settings.max_in_flight, "in flight without bound"
 
     @invariant()
-    def i3_nobody_waits_while_a_slot_is_ready(self) -> None:
-        assert not (self.waits and self._in(State.READY) and self._has_room_to_lease()), "I3"
+    def i3_nobody_waits_while_a_slot_is_ready_that_this_waiter_may_use(self) -> None:
+        assert not any(self._could_have_one(self.callers[waiter]) for waiter in self.waits), "I3"
         assert len(self.ledger.waiting) == len(self.waits), "I5: a ghost waits"
+
+    @invariant()
+    def i9_what_is_on_its_way_to_a_caller_is_on_the_books_as_its_own(self) -> None:
+        owners = {slot.name: slot.caller for slot in self.ledger.slots.every() if slot.caller is not None}
+        assert {name: self.owners[name] for name in owners} == owners or not self.settings.reuse_within_caller, "I9"
+
+    @invariant()
+    def nobody_is_shut_out(self) -> None:
+        """By I9: nothing is coming that this waiter may use, and what is idle is kept for others."""
+        if self.ledger.hold or self.ledger.closed or self._in(State.STARTING, State.RETIRING):
+            return
+        idle = self._in(State.READY)
+        for caller in {self.callers[waiter] for waiter in self.waits}:
+            coming = self._in(State.READY, State.PROBING, State.RECYCLING)
+            is_out = self._may_lease(caller) and not any(self._may_use(caller, name) for name in coming)
+            assert not (is_out and idle), "a caller is shut out"
 
     @invariant()
     def i4_never_more_than_the_limit(self) -> None:
@@ -232,8 +260,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_wait_that_is_told_is_at_least_the_one_that_refuses(self) -> None:
-        least = self.ledger._least_wait_seconds("a", self.now)
-        assert 0.0 <= least <= self.ledger.expected_wait_seconds("a", self.now) * (1 + 1e-9), "expected too soon"
+        for caller in CALLERS:
+            least = self.ledger._least_wait_seconds(caller, self.now)
+            assert 0.0 <= least <= self.ledger.expected_wait_seconds(caller, self.now) * (1 + 1e-9), "expected too soon"
 
     @invariant()
     def every_event_leaves_everything_decided(self) -> None:
@@ -263,9 +292,30 @@ class LedgerMachine(RuleBasedStateMachine):
     def _has_room_to_lease(self) -> bool:
         return len(self._in(State.LEASED)) < self.settings.max_in_flight
 
+    def _leases(self, caller: Caller) -> int:
+        return sum(self.callers[waiter].name == caller.name for waiter in self.holds)
+
+    def _may_lease(self, caller: Caller) -> bool:
+        return self._leases(caller) < (caller.max_in_flight or FAR_AWAY)
+
+    def _may_use(self, caller: Caller, name: str) -> bool:
+        return not self.settings.reuse_within_caller or self.owners.get(name, caller.name) == caller.name
+
+    def _could_have_one(self, caller: Caller) -> bool:
+        may_use_one = any(self._may_use(caller, name) for name in self._in(State.READY))
+        return may_use_one and self._has_room_to_lease() and self._may_lease(caller)
+
+    def _has_no_place(self, caller: Caller) -> bool:
+        mine = sum(self.callers[waiter].name == caller.name for waiter in self.waits)
+        queue = self.settings.queue
+        return mine >= (FAR_AWAY if caller.max_waiting is None else caller.max_waiting) or (
+            len(self.waits) >= queue and (mine > 0 or queue == 0)
+        )
+
     def _lose_holder(self, name: str) -> None:
         self.holds = {waiter: slot for waiter, slot in self.holds.items() if slot != name}
 
     def _forget(self, name: str) -> None:
         for names in (self.exist, self.doomed, self.dirty, self.canaries):
             names.discard(name)
+        self.owners.pop(name, None)

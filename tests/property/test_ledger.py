@@ -9,6 +9,7 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from pool.actions import Action, Create, Delete
+from pool.caller import Caller
 from pool.ledger import Ledger
 from pool.slots import Slot
 from pool.states import Event, Retirement, State
@@ -99,7 +100,47 @@ class ChurnsThroughAHold(Ledger):
         return Create(super()._create(now).slot, self.proved != self.generation, now)
 
 
+class LeasesAcrossCallers(Ledger):
+    """Breaks I9: what is ready is anybody's."""
+
+    def _slot_for(self, caller: Caller) -> Slot | None:
+        ready = self.slots.every(State.READY)
+        return ready[0] if ready and self.sharing.has_room(caller) else None
+
+
+class ForgetsWhoseItWas(Ledger):
+    """Breaks I9, one step later: a cleaned slot is taken for a new one."""
+
+    def _saw(self, slot: Slot, event: Event, now: float, reason: Retirement) -> list[Action]:
+        if event is Event.CLEANED and slot.state is State.RECYCLING:
+            self.slots._take(slot)
+            slot.caller = None
+            self.slots._put(slot)
+        return super()._saw(slot, event, now, reason)
+
+
+class KeepsSandboxesForTheirOwners(Ledger):
+    """Shuts a caller out: idle ones of another count as stock, and none is made or given up for who waits."""
+
+    def _make_way(self, now: float) -> list[Action]:
+        return []
+
+    def _shortfall(self, now: float) -> int:
+        return super()._shortfall(now) if self.slots.count(State.READY) < self.settings.size else 0
+
+
+class ForgetsACallersLimit(Ledger):
+    """Breaks a caller's own limit."""
+
+    def _slot_for(self, caller: Caller) -> Slot | None:
+        return self.sharing.ready_for(caller)
+
+
 PLANTED = [
+    (LeasesAcrossCallers, "I9: another caller has held it"),
+    (ForgetsWhoseItWas, "I9: another caller has held it"),
+    (KeepsSandboxesForTheirOwners, "a caller is shut out"),
+    (ForgetsACallersLimit, "above the caller's own limit"),
     (LosesItsGrants, "I7: a Grant is answered by one leave"),
     (LeasesWhatIsDirty, "I6: "),
     (MakesOneTooMany, "I4: within the limit"),

@@ -17,6 +17,8 @@ from broker.errors import FileMissing, Unprocessable
 from broker.files import FileStore
 from broker.settings import Settings
 from broker.storage import open_storage
+from broker.tenant_files import TenantFiles
+from broker.tenants import EVERYONE, TENANT, Tenant
 from pool import PoolClosed
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import in_virtual_time
@@ -33,13 +35,21 @@ class Asked:
         self.store = FileStore(open_storage(None, str(folder / "files")), ttl_seconds=100)
         self.draining = False
 
+    def files(self, tenant: Tenant) -> TenantFiles:
+        return TenantFiles(self.store, tenant.name, quota_bytes=0)
+
     async def admit(self, **fields: Any) -> Admitted:
         body = msgspec.json.encode({"code": "print(1)", **fields})
 
         async def receive() -> dict[str, Any]:
             return {"type": "http.request", "body": body, "more_body": False}
 
-        scope = {"type": "http", "method": "POST", "headers": [(b"content-type", b"application/json")]}
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "headers": [(b"content-type", b"application/json")],
+            TENANT: EVERYONE,
+        }
         return await admit(Request(scope, receive), self, HeldBody(BodyBudget(2**20)))  # type: ignore[arg-type]  # no pool is needed here
 
     async def put(self, data: bytes) -> str:

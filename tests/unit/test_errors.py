@@ -40,6 +40,9 @@ STATUSES = {
     errors.KeyReused: 422,
     errors.KeyInUse: 409,
     errors.OutcomeUnknown: 409,
+    errors.Unauthenticated: 401,
+    errors.RateLimited: 429,
+    errors.SessionsFull: 429,
 }
 
 
@@ -84,6 +87,8 @@ def test_waiting_errors_say_when_to_come_back() -> None:
     full = errors.answer(PoolSaturated("8 waiting, limit 8", retry_after_seconds=2.2))
     assert (full.kind.status, full.retry_after_seconds, full.body["detail"]) == (429, 3, "8 waiting, limit 8")
     assert errors.answer(PoolTimeout("", retry_after_seconds=0)).retry_after_seconds == 1
+    limited = errors.answer(errors.RateLimited("", retry_after_seconds=4.01))
+    assert (limited.retry_after_seconds, limited.body["retryable"]) == (5, True)
     assert errors.answer(PoolClosed("closing")).retry_after_seconds == 1
     assert errors.answer(errors.KeyInUse("elsewhere", retry_after_seconds=0.1)).retry_after_seconds == 1
     assert errors.answer(errors.FileMissing("x")).retry_after_seconds is None

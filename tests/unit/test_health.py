@@ -46,6 +46,13 @@ def test_health_is_ill_only_when_cold_for_a_minute_and_held(changed: dict[str, A
     assert (body["status"], body["message"], body["version"], body["isolation"]) == (status, message, "0.4.4", "full")
 
 
+def test_trouble_with_the_keys_is_said_and_is_no_illness() -> None:
+    body = health_body(WELL, Isolation(level="full"), "local", trouble="the keys from before still hold")
+    assert (body["status"], body["message"]) == ("ok", "the keys from before still hold")
+    held = msgspec.structs.replace(WELL, hold_reason="quota", hold_text="no quota left", cold_seconds=61.0)
+    assert health_body(held, Isolation(level="full"), "local", trouble="keys")["message"] == "no quota left"
+
+
 def test_the_network_is_isolated_unless_nothing_is() -> None:
     levels = ("full", "reduced", "none")
     found = [health_body(WELL, Isolation(level=level), "local")["network_isolation"] for level in levels]

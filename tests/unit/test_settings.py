@@ -89,7 +89,7 @@ REFUSED = [
     (
         {"BROKER_MAX_RUNS_PER_SANDBOX": "5"},
         "BROKER_MAX_RUNS_PER_SANDBOX=5 needs BROKER_REUSE_SCOPE: set it to any if all who can call this service trust"
-        " each other, or leave it at 1 run a sandbox.",
+        " each other, to tenant if not, or leave it at 1 run a sandbox.",
     ),
 ]
 
@@ -109,6 +109,11 @@ def test_what_cannot_be_is_refused_with_the_nearest_that_can(environ: dict[str, 
         {"BROKER_FILE_STORAGE_URL": "bucket"},
         {"BROKER_FILE_STORAGE_URL": "file:///etc"},
         {"HOST": "a\x00b"},
+        {"BROKER_TENANT_CONCURRENCY": "4"},
+        {"BROKER_TENANT_RUNS_PER_MINUTE": "4"},
+        {"BROKER_TENANT_QUEUE": "4"},
+        {"BROKER_TENANT_FILE_QUOTA_MB": "4"},
+        {"BROKER_TENANT_SESSIONS": "0"},
     ],
 )
 def test_values_that_contradict_are_refused(environ: dict[str, str]) -> None:
