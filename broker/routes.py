@@ -7,18 +7,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broker.metrics import CONTENT_TYPE
-from broker.service import API_LEVEL, COLD_SECONDS, SERVICE_VERSION, service_of
+from broker.service import API_LEVEL, API_LEVEL_WITHOUT_SESSIONS, COLD_SECONDS, SERVICE_VERSION, service_of
 from pool import Isolation, Snapshot
 
 
 async def health(request: Request) -> Response:
     service = service_of(request)
     backend, trouble = service.settings.executor_backend, service.tenants.trouble
-    body = health_body(service.pool.snapshot(), service.isolation, backend, trouble=trouble)
+    has_sessions = service.settings.max_sessions > 0
+    now, isolation = service.pool.snapshot(), service.isolation
+    body = health_body(now, isolation, backend, trouble=trouble, has_sessions=has_sessions)
     return Response(msgspec.json.encode(body), media_type="application/json")
 
 
-def health_body(now: Snapshot, isolation: Isolation, backend: str, *, trouble: str | None = None) -> dict[str, object]:
+def health_body(
+    now: Snapshot, isolation: Isolation, backend: str, *, trouble: str | None = None, has_sessions: bool = True
+) -> dict[str, object]:
     """An empty pool is busy, not ill: `error` takes a minute without a warm sandbox and a reason for it.
 
     `trouble` is said beside an `ok`: what an operator must see to, and nobody's programs suffer from yet.
@@ -27,7 +31,7 @@ def health_body(now: Snapshot, isolation: Isolation, backend: str, *, trouble: s
     return {
         "status": "error" if ill else "ok",
         "message": now.hold_text if ill else trouble,
-        "version": API_LEVEL,
+        "version": API_LEVEL if has_sessions else API_LEVEL_WITHOUT_SESSIONS,
         "service_version": SERVICE_VERSION,
         "executor_backend": backend,
         "network_isolation": "none" if isolation.level == "none" else isolation.network,

@@ -185,7 +185,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_sessions: Annotated[
         int,
         about(
-            "Sessions open at once, beside the programs that run; one more is answered 429. 0 opens none.",
+            "Sessions open at once, beside the programs that run; one more is answered 429. 0 opens none, and `/health`"
+            " then names the API level before sessions. A session lives on the replica that made it: 0 where there are"
+            " more.",
             ge=0,
             le=10_000,
         ),

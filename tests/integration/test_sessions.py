@@ -7,6 +7,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -238,3 +239,9 @@ def test_inputs_of_a_run_that_do_not_fit_are_refused_too(service: Running):
     files = [{"path": "big", "file_id": file_id}, {"path": "bigger", "file_id": file_id}]
     answer = service.execute("print(1)", files=files)
     assert (answer.status_code, answer.json()["code"]) == (422, "inputs_refused")
+
+
+def test_without_sessions_the_api_level_is_the_one_before_them(tmp_path: Path):
+    with running(tmp_path, "fake", max_sessions=0) as found:
+        assert found.client.get("/health").json()["version"] == "0.3.3"
+        assert found.client.post("/v1/sessions", json={}).status_code == 429

@@ -129,6 +129,10 @@ BROKER_GRACE_SECONDS: {{ include "code-interpreter.graceSeconds" . | quote }}
 BROKER_POOL_SIZE: {{ .Values.pool.size | int64 | quote }}
 BROKER_QUEUE: {{ .Values.pool.queue | int64 | quote }}
 BROKER_MAX_RUNS_PER_SANDBOX: {{ .Values.pool.maxRunsPerSandbox | int64 | quote }}
+{{- if gt (int64 .Values.replicaCount) 1 }}
+{{- /* A session lives on the replica that made it, and no client is bound to one. */}}
+BROKER_MAX_SESSIONS: "0"
+{{- end }}
 BROKER_PROCESSES: {{ .Values.executor.processes | int64 | quote }}
 BROKER_OPEN_FILES: {{ .Values.executor.openFiles | int64 | quote }}
 BROKER_WORKSPACE_MB: {{ include "code-interpreter.mebibytes" $settings.workspaceSizeLimit | quote }}
