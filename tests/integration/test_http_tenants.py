@@ -126,12 +126,12 @@ def test_who_starts_more_than_its_rate_is_429_with_the_seconds_until_the_next_to
 @contextmanager
 def held_runs(service: Running, backend: FakeBackend, client: httpx.Client, count: int) -> Iterator[None]:
     """So many runs that go on until the end; some of them may be waiting."""
+    now = service.service.pool.snapshot
+    wanted = service.service.active + count
     asking = [threading.Thread(target=execute, args=(client,)) for _ in range(count)]
     for each in asking:
         each.start()
-    service.until(lambda: service.service.active >= count)
-    now = service.service.pool.snapshot
-    service.until(lambda: now().in_flight + now().waiting >= count)
+    service.until(lambda: now().in_flight + now().waiting >= wanted)
     try:
         yield
     finally:
