@@ -34,13 +34,24 @@ some_settings = st.builds(
     canary_each=st.booleans(),
     reuse_within_caller=st.booleans(),
 )
+# Sandboxes that stay with a caller matter only after a run, a cleaning and another's want, which chance seldom brings.
+apart = st.builds(
+    PoolSettings,
+    size=st.just(1),
+    max_in_flight=few,
+    surge=few,
+    queue=st.just(4),
+    max_runs_per_sandbox=st.just(9),
+    canary_each=st.booleans(),
+    reuse_within_caller=st.just(True),
+)
 CALLERS = (Caller("a"), Caller("b", max_in_flight=1), Caller("c", max_in_flight=2, max_waiting=1))
 
 
 class LedgerMachine(RuleBasedStateMachine):
     ledger_class = Ledger
 
-    @initialize(settings=some_settings)
+    @initialize(settings=some_settings | apart)
     def begin(self, settings: PoolSettings) -> None:
         self.settings = settings
         self.ledger = self.ledger_class(settings, generation=1)
@@ -131,6 +142,24 @@ class LedgerMachine(RuleBasedStateMachine):
         assert doubt is None or not any(isinstance(each, Recycle) for each in given_back), "I6: recycled in doubt"
         self._take(actions)
         assert self.ledger.leave(waiter, now=self.now) == [], "safe to call twice"
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.holds)
+    def runs_to_its_end_and_is_cleaned(self, data: st.DataObject) -> None:
+        """Two steps that chance alone seldom takes one after the other."""
+        waiter = data.draw(st.sampled_from(sorted(self.holds)))
+        slot = self.holds.pop(waiter)
+        actions = self.ledger.leave(waiter, now=self.now)
+        assert any(isinstance(each, Delete | Recycle) for each in actions), "I7: a Grant is answered by one leave"
+        self._take(actions)
+        if slot in self._in(State.RECYCLING):
+            self.dirty.discard(slot)
+            self._take(self.ledger.saw(slot, Event.CLEANED, now=self.now))
+
+    @rule()
+    def everything_starts(self) -> None:
+        for name in self._in(State.STARTING):
+            self._take(self.ledger.saw(name, Event.PROVED if name in self.canaries else Event.STARTED, now=self.now))
 
     # --- what sandboxes do ---
 
@@ -237,7 +266,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def nobody_is_shut_out(self) -> None:
         """By I9: nothing is coming that this waiter may use, and what is idle is kept for others."""
-        if self.ledger.hold or self.ledger.closed or self._in(State.STARTING, State.RETIRING):
+        room_is_coming = len(self.ledger.slots) == self.settings.limit and self._in(State.RETIRING)
+        if self.ledger.hold or self.ledger.closed or self._in(State.STARTING) or room_is_coming:
             return
         idle = self._in(State.READY)
         for caller in {self.callers[waiter] for waiter in self.waits}:

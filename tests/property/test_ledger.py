@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 
+import msgspec
 import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -97,7 +98,7 @@ class ChurnsThroughAHold(Ledger):
     """Breaks the back-off: starts again at once."""
 
     def _create(self, now: float) -> Create:
-        return Create(super()._create(now).slot, self.proved != self.generation, now)
+        return msgspec.structs.replace(super()._create(now), not_before=now)
 
 
 class LeasesAcrossCallers(Ledger):

@@ -224,3 +224,43 @@ async def test_a_failing_disk_is_a_failed_store(store: FileStoreAt) -> None:
     (store.folder / "data").write_text("")
     with pytest.raises(StorageFailed):
         await put(store, b"x" * LOCAL_PIECE_BYTES * 3)
+
+
+async def put_of(store: FileStore, tenant: str, data: bytes, *, quota_bytes: int = 0) -> str:
+    writer = store.write(tenant, quota_bytes=quota_bytes)
+    try:
+        await writer.write(data)
+    except StorageFull:
+        await writer.abandon()
+        raise
+    return (await store.keep(writer, "a.txt")).file_id
+
+
+async def test_a_file_is_its_tenants_and_of_nobody_who_does_not_say_who(store: FileStoreAt) -> None:
+    file_id = await put_of(store, "ana", b"x")
+    assert (await store.find(file_id, "ana")).tenant == "ana"
+    for other in ("bob", ""):
+        with pytest.raises(FileMissing, match=f"File with ID '{file_id}' not found"):
+            await store.find(file_id, other)
+        with pytest.raises(FileMissing):
+            await store.delete(file_id, other)
+        assert await store.listing(other) == []
+
+
+async def test_what_is_stored_without_keys_is_written_as_it_always_was(store: FileStoreAt) -> None:
+    file_id = await put(store, b"x")
+    assert b"tenant" not in (store.folder / "meta" / file_id).read_bytes()
+
+
+async def test_a_tenants_use_is_counted_as_files_come_and_go_and_again_after_a_restart(store: FileStoreAt) -> None:
+    kept = await put_of(store, "ana", b"x" * 60, quota_bytes=100)
+    with pytest.raises(StorageFull, match="This tenant's files would take 110 bytes, at most 100"):
+        await put_of(store, "ana", b"x" * 50, quota_bytes=100)
+    await put_of(store, "bob", b"x" * 70, quota_bytes=100)
+    again = FileStoreAt(store.folder)
+    await sweep(again)
+    assert store.used_by_tenant() == again.used_by_tenant() == {"ana": 60, "bob": 70}
+    await again.delete(kept, "ana")
+    again.turn.now += 100 + READ_GRACE_SECONDS
+    await sweep(again)
+    assert again.used_by_tenant() == {}, "nothing is kept of tenants that have none"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pool import State
+from pool import Caller, State
 from pool.canary import PROGRAM as CANARY
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import in_virtual_time, pass_time, until
@@ -100,3 +100,18 @@ async def test_more_are_made_for_those_who_wait_and_given_up_when_idle():
         await until(lambda: count(pool, State.READY) == 3)
         await until(lambda: is_full(pool))
     assert observer.words("retired") == ["canary", "surplus", "surplus", "closing"]
+
+
+@in_virtual_time
+async def test_within_a_caller_a_sandbox_is_used_again_by_that_caller_only():
+    backend = FakeBackend()
+    async with pool_of(backend, size=1, max_runs_per_sandbox=9, reuse_within_caller=True) as pool:
+        await full(pool)
+        used = []
+        for name in ("a", "b", "b", "a"):
+            async with pool.lease(deadline=soon(), caller=Caller(name)) as lease:
+                await lease.run(PRINT, (), KeepingSink(), soon())
+                used.append(lease.sandbox)
+            await full(pool)
+    assert used[1] == used[2]
+    assert len({used[0], used[1], used[3]}) == 3, "a's made way for b's, and b's for a's"

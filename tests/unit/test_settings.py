@@ -139,6 +139,13 @@ def test_each_part_gets_its_own() -> None:
     assert (limits.processes, limits.file_bytes) == (9, 100 * 2**20)
 
 
+def test_sandboxes_stay_within_a_tenant_where_the_operator_says_so() -> None:
+    found = [
+        Settings(max_runs_per_sandbox=2, reuse_scope=scope).pool.reuse_within_caller for scope in ("any", "tenant")
+    ]
+    assert found == [False, True]
+
+
 def test_the_table_has_a_row_for_every_setting_with_a_meaning() -> None:
     rows = markdown().splitlines()[2:]
     assert len(rows) == len(FIELDS)
