@@ -23,7 +23,7 @@ FAR_AWAY = 1e9
 few = st.integers(min_value=1, max_value=3)
 some_settings = st.builds(
     PoolSettings,
-    size=st.integers(min_value=1, max_value=4),
+    size=st.integers(min_value=0, max_value=4),
     max_in_flight=few,
     surge=few,
     queue=st.integers(min_value=0, max_value=4),
@@ -32,6 +32,7 @@ some_settings = st.builds(
     max_unavailable=few,
     max_runs_per_sandbox=few,
     canary_each=st.booleans(),
+    proved_elsewhere=st.booleans(),
     reuse_within_caller=st.booleans(),
 )
 # Sandboxes that stay with a caller matter only after a run, a cleaning and another's want, which chance seldom brings.

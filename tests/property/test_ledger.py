@@ -163,7 +163,7 @@ def test_the_machine_finds_a_planted_bug(planted, verdict):
         ledger_class = planted
 
     search = settings(
-        max_examples=1000,
+        max_examples=4000,
         stateful_step_count=60,
         deadline=None,
         database=None,
