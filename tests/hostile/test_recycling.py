@@ -16,7 +16,7 @@ from tests.unit import confined
 
 NAMESPACES = """
 import array, struct
-from sandbox_runtime import cleaning, facts, gauges, places
+from sandbox_runtime import cleaning, facts, guests, places
 
 def be_someone():
     uid, gid = os.getuid(), os.getgid()
