@@ -36,7 +36,7 @@ async def test_node_that_is_not_ready(cluster: Cluster, images: Images, restrict
             async with without(cluster, "kubelet"):
                 evicted_seconds = await all_evicted(cluster, restricted, before)
             print(
-                f"{run.error!r} after {run.ended_at - run.began_at:.2f} s; its pods evicted {evicted_seconds:.2f} s later"
+                f"{run.error!r} after {run.ended_at - run.began_at:.2f} s; evicted after {evicted_seconds:.2f} s more"
             )
             assert run.error is None or isinstance(run.error, SandboxLost)
             assert run.ended_at - run.began_at <= run.deadline_seconds + 1
