@@ -115,7 +115,7 @@ class KubeBackend:
         owners = Owners(self.api, self._config, self.owner, self._anchor_uid, self._sandboxes.__contains__)
         async with anyio.create_task_group() as self._tasks:
             self._tasks.start_soon(self._reflector.run)
-            self._tasks.start_soon(owners.run, self._reflector.mirror, self._wants_no_more)
+            self._tasks.start_soon(owners.run, self._reflector.mirror, self._wants)
             self._tasks.start_soon(self._events.run)
             try:
                 yield
@@ -135,8 +135,9 @@ class KubeBackend:
             text = f"the anchor of the pods, ConfigMap {self._config.namespace}/{self._config.anchor}: {error.message}"
             raise SandboxStartFailed(text, reason="anchor") from error
 
-    def _wants_no_more(self) -> bool:
-        return anyio.current_time() - self._made_at > SURPLUS_SECONDS
+    def _wants(self, pod: Pod) -> bool:
+        """One that is free. Of an older release's none are wanted, however many are being made."""
+        return self._is_alike(pod) and anyio.current_time() - self._made_at <= SURPLUS_SECONDS
 
     # --- making one ---
 

@@ -94,41 +94,41 @@ class Owners:
 
     # --- the others ---
 
-    async def run(self, mirror: Mirror, surplus: Callable[[], bool]) -> None:
-        """For as long as the backend runs. `surplus` says whether this replica wants no free pod at present."""
+    async def run(self, mirror: Mirror, wants: Callable[[Pod], bool]) -> None:
+        """For as long as the backend runs. `wants` says whether this replica would take a free pod at present."""
         while True:
             try:
                 await self._renew()
-                await self._look_around(mirror, surplus())
+                await self._look_around(mirror, wants)
             except ClusterError:
                 self._witness.lost_sight()
             except msgspec.DecodeError:
                 self._witness.lost_sight()
             await anyio.sleep(RENEW_SECONDS)
 
-    async def _look_around(self, mirror: Mirror, surplus: bool) -> None:
+    async def _look_around(self, mirror: Mirror, wants: Callable[[Pod], bool]) -> None:
         data = await self._api.call("GET", self._path, query={"labelSelector": f"{manifest.POOL}={self._config.pool}"})
         versions = {each.metadata.name: each.metadata.resource_version for each in _LEASES.decode(data).items}
         pods, now = list(mirror.pods.values()), anyio.current_time()
         self._witness.read(versions, _others(pods, self._owner), now)
         dead = self._witness.dead(now) - {self._owner}
-        for pod in [*self._strays_among(pods, surplus, now), *(each for each in pods if owner_of(each) in dead)]:
+        for pod in [*self._strays_among(pods, wants, now), *(each for each in pods if owner_of(each) in dead)]:
             path = f"/api/v1/namespaces/{self._config.namespace}/pods/{pod.metadata.name}"
             await delete(self._api, path, pod.metadata, exactly=True)
         for name in dead & versions.keys():
             await self._bury(name)
 
-    def _strays_among(self, pods: Iterable[Pod], surplus: bool, now: float) -> list[Pod]:
-        """Pods of ours that nobody here knows, and free ones that nobody wants."""
-        strays = {each.metadata.uid: each for each in pods if self._is_stray(each, surplus)}
+    def _strays_among(self, pods: Iterable[Pod], wants: Callable[[Pod], bool], now: float) -> list[Pod]:
+        """Pods of ours that nobody here knows, and free ones that we do not want, for so long that others had time."""
+        strays = {each.metadata.uid: each for each in pods if self._is_stray(each, wants)}
         self._strays = {uid: self._strays.get(uid, now) for uid in strays}
         return [strays[uid] for uid, since in self._strays.items() if now - since >= STRAY_SECONDS]
 
-    def _is_stray(self, pod: Pod, surplus: bool) -> bool:
+    def _is_stray(self, pod: Pod, wants: Callable[[Pod], bool]) -> bool:
         if pod.metadata.deletion_timestamp is not None:
             return False
         owner = owner_of(pod)
-        return surplus if owner == manifest.FREE else owner == self._owner and not self._knows(pod.metadata.uid)
+        return not wants(pod) if owner == manifest.FREE else owner == self._owner and not self._knows(pod.metadata.uid)
 
     async def _bury(self, name: str) -> None:
         try:

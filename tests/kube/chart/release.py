@@ -93,8 +93,9 @@ def asked(connection: http.client.HTTPConnection, body: dict[str, Any]) -> Answe
 class Load:
     """Clients that ask all the time, each over a connection that it keeps for as long as it may."""
 
-    def __init__(self, address: str, clients: int = 2) -> None:
+    def __init__(self, address: str, *, clients: int = 2, pause_seconds: float = 0.1) -> None:
         self.answers: Counter[str] = Counter()
+        self._pause_seconds = pause_seconds
         self._address, self._stop = address, threading.Event()
         self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
 
@@ -110,7 +111,7 @@ class Load:
 
     def _ask(self) -> None:
         with closing(http.client.HTTPConnection(self._address, 8000, timeout=70)) as connection:
-            while not self._stop.wait(0.1):
+            while not self._stop.wait(self._pause_seconds):
                 try:
                     answer = asked(connection, README_REQUEST)
                     self.answers[f"{answer.status} {answer.body.get('stdout', answer.body)!r}"] += 1

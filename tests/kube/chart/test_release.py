@@ -58,13 +58,14 @@ def test_an_upgrade_to_new_images_and_its_rollback_lose_no_request(
     for name, former in zip(newer, images, strict=True):
         build_from(f"FROM {former}\nLABEL release=newer\n", name, tmp_path)
         load(cluster, name)
-    with Load(release.address) as load_:
+    # No more than one node with two cores can make pods for, beside those of the roll-out.
+    with Load(release.address, clients=1, pause_seconds=0.7) as load_:
         eventually(lambda: load_.answers[OK] > 5, 60)
         release.upgrade("image.tag=newer", "executor.image.tag=newer")
         eventually(lambda: release.images() == set(newer), 120)
         release.helm("rollback")
         eventually(lambda: release.images() == set(images), 120)
-        eventually(lambda: load_.answers[OK] > 50, 60)
+        eventually(lambda: load_.answers[OK] > 20, 60)
     print(f"{load_.answers.total()} answers")
     assert set(load_.answers) == {OK}
 
