@@ -74,6 +74,8 @@ class KubeBackend:
         self._expected: dict[str, anyio.Event] = {}
         """Set at each change of a pod that somebody waits for, by uid."""
         self._made_at = -SURPLUS_SECONDS
+        self._shapes: set[str] = set()
+        """Of the pods that were wanted here: those of runs, and of sessions."""
         self._anchor_uid: str | None = None
 
     # --- as a backend ---
@@ -137,7 +139,8 @@ class KubeBackend:
 
     def _wants(self, pod: Pod) -> bool:
         """One that is free. Of an older release's none are wanted, however many are being made."""
-        return self._is_alike(pod) and anyio.current_time() - self._made_at <= SURPLUS_SECONDS
+        is_ours = pod.metadata.labels.get(manifest.SHAPE) in self._shapes
+        return is_ours and anyio.current_time() - self._made_at <= SURPLUS_SECONDS
 
     # --- making one ---
 
@@ -147,7 +150,9 @@ class KubeBackend:
         self._made_at = anyio.current_time()
         await self._synced()
         pods = msgspec.structs.replace(self._plan.pods, limits=limits)
-        pod = await self._taken(manifest.shape(pods)) or await self._posted(pods)
+        shape = manifest.shape(pods)
+        self._shapes.add(shape)
+        pod = await self._taken(shape) or await self._posted(pods)
         sandbox = KubeSandbox(slot, pod, self, on_lost, on_cut)
         self._sandboxes[pod.metadata.uid] = sandbox
         try:
