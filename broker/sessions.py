@@ -110,6 +110,9 @@ class Sessions:
         """From the lease to its end, in one task."""
         try:
             async with self._pool.lease(deadline=lease_deadline, caller=caller) as lease:
+                if held.unwanted.is_set():
+                    return
+                held.unwanted = lease.over  # its client ends it, or its sandbox does
                 held.session = await lease.open_session(
                     ttl_seconds=held.ends_at - anyio.current_time(),
                     files=files,

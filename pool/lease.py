@@ -33,6 +33,8 @@ class Lease:
         """From being granted to having it in hand."""
         self.outcome: Outcome | None = None
         self.is_session = False
+        self.over = anyio.Event()
+        """The sandbox is gone, or about to go."""
         self._conversation = conversation
         self._held = sandbox
         self._doubt: Retirement | None = Retirement.UNUSED
@@ -129,11 +131,13 @@ class Lease:
         """The sandbox has ended by itself: what it has said is still heard, but not waited for long."""
         self._dead = self._dead or SandboxLost(f"sandbox {self.sandbox} was lost before its run began")
         self._is_lost = True
+        self.over.set()
         self._scope.deadline = min(self._scope.deadline, anyio.current_time() + LAST_WORDS_SECONDS)
 
     def cut(self) -> None:
         """The sandbox is being destroyed under its holder."""
         self._dead = self._dead or SandboxLost(f"sandbox {self.sandbox} was taken away before its run began")
+        self.over.set()
         self._scope.cancel()
 
     def release(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import tarfile
 import threading
 import time
@@ -162,6 +163,14 @@ def test_its_time_ends_it(service: Running):
     service.until(lambda: not len(service.service.sessions))
     answer = agent.ask("true")
     assert (answer.status_code, answer.json()["detail"]) == (404, f"Session '{agent.session_id}' not found")
+
+
+def test_one_whose_sandbox_is_gone_takes_no_place(service: Running):
+    agent = opened(service)
+    (sandbox,) = [each for each in service.backend._live if each.name.startswith("session-")]
+    signal.pidfd_send_signal(sandbox._handle, signal.SIGKILL)
+    service.until(lambda: not len(service.service.sessions))
+    assert agent.ask("true").status_code == 404
 
 
 def test_one_that_is_closed_is_not_found(agent: Agent):
