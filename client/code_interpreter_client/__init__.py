@@ -4,10 +4,11 @@ from code_interpreter_client.awaiting import AsyncClient
 from code_interpreter_client.blocking import Client
 from code_interpreter_client.errors import CodeInterpreterError, RunFailed, ServiceRefused, ServiceUnreachable
 from code_interpreter_client.retrying import Retrying
-from code_interpreter_client.values import Event, Output, Result, ReturnedFile, StoredFile
+from code_interpreter_client.values import BashResult, Event, Output, Result, ReturnedFile, Session, StoredFile
 
 __all__ = [
     "AsyncClient",
+    "BashResult",
     "Client",
     "CodeInterpreterError",
     "Event",
@@ -18,5 +19,6 @@ __all__ = [
     "RunFailed",
     "ServiceRefused",
     "ServiceUnreachable",
+    "Session",
     "StoredFile",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import Self, Unpack
 
@@ -14,7 +14,7 @@ from code_interpreter_client.calls import Call, EventReader, Options, Run
 from code_interpreter_client.errors import ServiceRefused, ServiceUnreachable
 from code_interpreter_client.exchange import heard, request
 from code_interpreter_client.retrying import Retrying
-from code_interpreter_client.values import Event, Result, StoredFile
+from code_interpreter_client.values import BashResult, Event, Result, Session, StoredFile
 
 
 class Client:
@@ -65,6 +65,19 @@ class Client:
     def cancel(self, execution_id: str) -> None:
         """End a run; whoever waits for it is told `execution_cancelled`."""
         self._called(calls.cancel(execution_id))
+
+    def open_session(self, *, ttl_seconds: int | None = None, files: Mapping[str, str] | None = None) -> Session:
+        """A sandbox that keeps its files and processes. `files`: where each is to be, and its id."""
+        return values.session(self._called(calls.open_session(ttl_seconds, files or {})).json())
+
+    def bash(self, session_id: str, command: str, *, timeout_ms: int | None = None) -> BashResult:
+        return values.bash_result(self._called(calls.bash(session_id, command, timeout_ms)).json())
+
+    def close_session(self, session_id: str) -> None:
+        self._called(calls.close_session(session_id))
+
+    def files(self) -> list[StoredFile]:
+        return values.stored_files(self._called(calls.list_files()).json())
 
     def upload(self, data: bytes, filename: str) -> StoredFile:
         return values.stored_file(self._called(calls.upload(data, filename)).json())

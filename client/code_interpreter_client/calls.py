@@ -87,6 +87,30 @@ def execute(run: Run, *, stream: bool = False) -> Call:
     return Call("POST", path, json=run.body, headers=run.headers, timeout_seconds=run.timeout_seconds)
 
 
+def open_session(ttl_seconds: int | None, files: Mapping[str, str]) -> Call:
+    """`files` as a run has them."""
+    body: Json = {"files": [{"path": path, "file_id": file_id} for path, file_id in files.items()]}
+    return Call("POST", "/v1/sessions", json=body | ({} if ttl_seconds is None else {"ttl_seconds": ttl_seconds}))
+
+
+def bash(session_id: str, command: str, timeout_ms: int | None) -> Call:
+    body: Json = {"cmd": command} | ({} if timeout_ms is None else {"timeout_ms": timeout_ms})
+    seconds = (timeout_ms or 30_000) / 1000 + BESIDE_SECONDS
+    return Call("POST", f"{_session(session_id)}/bash", json=body, timeout_seconds=seconds)
+
+
+def close_session(session_id: str) -> Call:
+    return Call("DELETE", _session(session_id))
+
+
+def _session(session_id: str) -> str:
+    return f"/v1/sessions/{quote(session_id, safe='')}"
+
+
+def list_files() -> Call:
+    return Call("GET", "/v1/files")
+
+
 def upload(data: bytes, filename: str) -> Call:
     return Call("POST", "/v1/files", upload=(filename, data))
 

@@ -52,11 +52,42 @@ class Result:
     limits_hit: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Session:
+    session_id: str
+    expires_at: float
+    """Seconds since 1970."""
+
+
+@dataclass(frozen=True)
+class BashResult:
+    """How a command of a session ended."""
+
+    stdout: str
+    stderr: str
+    exit_code: int | None
+    """None if and only if it timed out."""
+    timed_out: bool
+    duration_ms: int
+
+
 Event = Output | Result
 
 
 def stored_file(body: Json) -> StoredFile:
     return StoredFile(body["file_id"], body["filename"], body["size_bytes"])
+
+
+def stored_files(body: Json) -> list[StoredFile]:
+    return [stored_file(each) for each in body["files"]]
+
+
+def session(body: Json) -> Session:
+    return Session(body["session_id"], body["expires_at"])
+
+
+def bash_result(body: Json) -> BashResult:
+    return BashResult(body["stdout"], body["stderr"], body["exit_code"], body["timed_out"], body["duration_ms"])
 
 
 def output(body: Json) -> Output:

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from code_interpreter_client import AsyncClient, Client, ServiceRefused
 from tests.http_service import Running, running
 
 
@@ -254,3 +255,24 @@ def test_without_sessions_the_api_level_is_the_one_before_them(tmp_path: Path):
     with running(tmp_path, "fake", max_sessions=0) as found:
         assert found.client.get("/health").json()["version"] == "0.3.3"
         assert found.client.post("/v1/sessions", json={}).status_code == 429
+
+
+def test_the_client_has_sessions_too(service: Running):
+    with Client(service.url) as client:
+        stored = client.upload(b"data", "a.txt")
+        assert stored.file_id in [each.file_id for each in client.files()]
+        session = client.open_session(ttl_seconds=60, files={"in/a.txt": stored.file_id})
+        assert client.bash(session.session_id, "cat in/a.txt").stdout == "data"
+        late = client.bash(session.session_id, "sleep 9", timeout_ms=100)
+        assert (late.exit_code, late.timed_out) == (None, True)
+        client.close_session(session.session_id)
+        with pytest.raises(ServiceRefused, match="not found"):
+            client.bash(session.session_id, "true")
+
+
+async def test_the_client_that_awaits_has_sessions_too(service: Running):
+    async with AsyncClient(service.url) as client:
+        session = await client.open_session()
+        assert (await client.bash(session.session_id, "echo on")).stdout == "on\n"
+        await client.close_session(session.session_id)
+        assert isinstance(await client.files(), list)
