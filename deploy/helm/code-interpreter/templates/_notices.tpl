@@ -48,6 +48,9 @@
 {{- end }}
 
 {{- define "code-interpreter.choiceNotices" -}}
+{{- if not .Values.keys.existingSecret }}
+* There are no keys (keys.existingSecret): whoever reaches the port can run programs and read every stored file.
+{{- end }}
 {{- $settings := include "code-interpreter.settings" . | fromJson }}
 {{- $files := .Values.files }}
 {{- $mounted := false }}

@@ -5,6 +5,22 @@
 {{- include "code-interpreter.refuseLabels" . }}
 {{- include "code-interpreter.refuseFiles" . }}
 {{- include "code-interpreter.refuseService" . }}
+{{- include "code-interpreter.refuseTenants" . }}
+{{- end }}
+
+{{- define "code-interpreter.refuseTenants" -}}
+{{- if and (gt (int64 .Values.replicaCount) 1) (gt (int64 (.Values.sessions.max | default 0)) 0) }}
+{{- fail (printf "sessions.max is %d and replicaCount is %d: a session lives on the replica that made it, and requests reach any. Set one of them to 1 or 0." (int64 .Values.sessions.max) (int64 .Values.replicaCount)) }}
+{{- end }}
+{{- if not .Values.keys.existingSecret }}
+  {{- range $name, $value := .Values.tenants }}
+    {{- if not (kindIs "invalid" $value) }}
+    {{- fail (printf "tenants.%s is %v and keys.existingSecret is not set: without keys nobody is a tenant, and nobody would be held to it." $name $value) }}
+    {{- end }}
+  {{- end }}
+{{- else if and .Values.metrics.serviceMonitor.enabled (not .Values.metrics.public) }}
+{{- fail "metrics.serviceMonitor.enabled is true and so are keys (keys.existingSecret), which a ServiceMonitor does not send: set metrics.public to true, or scrape by hand." }}
+{{- end }}
 {{- end }}
 
 {{- define "code-interpreter.refuseIdentity" -}}

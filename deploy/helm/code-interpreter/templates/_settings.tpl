@@ -101,6 +101,12 @@ tmpSizeLimit: {default: 64Mi, paths: [executor.tmpSizeLimit, codeInterpreter.kub
 {{- kindIs "invalid" .Values.shutdown.graceSeconds | ternary (add $longest $beside) .Values.shutdown.graceSeconds | int64 }}
 {{- end }}
 
+{{/* A session lives on the replica that made it, and no client is bound to one. */}}
+{{- define "code-interpreter.maxSessions" -}}
+{{- $most := kindIs "invalid" .Values.sessions.max | ternary 16 .Values.sessions.max }}
+{{- gt (int64 .Values.replicaCount) 1 | ternary 0 $most | int64 }}
+{{- end }}
+
 {{/* Variables of the service (broker/settings.py), beside those that are read from the pod. */}}
 {{- define "code-interpreter.environment" -}}
 {{- $settings := include "code-interpreter.settings" . | fromJson }}
@@ -129,9 +135,19 @@ BROKER_GRACE_SECONDS: {{ include "code-interpreter.graceSeconds" . | quote }}
 BROKER_POOL_SIZE: {{ .Values.pool.size | int64 | quote }}
 BROKER_QUEUE: {{ .Values.pool.queue | int64 | quote }}
 BROKER_MAX_RUNS_PER_SANDBOX: {{ .Values.pool.maxRunsPerSandbox | int64 | quote }}
-{{- if gt (int64 .Values.replicaCount) 1 }}
-{{- /* A session lives on the replica that made it, and no client is bound to one. */}}
-BROKER_MAX_SESSIONS: "0"
+BROKER_MAX_SESSIONS: {{ include "code-interpreter.maxSessions" . | quote }}
+BROKER_SESSION_WORKSPACE_MB: {{ include "code-interpreter.mebibytes" .Values.sessions.workspaceSizeLimit | quote }}
+BROKER_IDEMPOTENCY_TTL_SECONDS: {{ .Values.codeInterpreter.idempotencyTtlSeconds | int64 | quote }}
+BROKER_PLAYGROUND: {{ has (toString .Values.codeInterpreter.playground) (list "on" "true") | ternary "on" "off" | quote }}
+{{- if .Values.keys.existingSecret }}
+BROKER_KEYS_FILE: {{ printf "/etc/code-interpreter-keys/%s" .Values.keys.secretKey | quote }}
+BROKER_METRICS_PUBLIC: {{ .Values.metrics.public | quote }}
+{{- range $variable, $name := dict "CONCURRENCY" "concurrency" "RUNS_PER_MINUTE" "runsPerMinute" "QUEUE" "queue" "FILE_QUOTA_MB" "fileQuotaMb" "SESSIONS" "sessions" }}
+{{- $value := get $.Values.tenants $name }}
+{{- if not (kindIs "invalid" $value) }}
+BROKER_TENANT_{{ $variable }}: {{ $value | quote }}
+{{- end }}
+{{- end }}
 {{- end }}
 BROKER_PROCESSES: {{ .Values.executor.processes | int64 | quote }}
 BROKER_OPEN_FILES: {{ .Values.executor.openFiles | int64 | quote }}
