@@ -175,6 +175,7 @@ def test_a_volume_at_tmp_takes_the_place_of_ours():
 NOTICES = {
     "files that go with the pod": ([], "Files lie in the service's pod"),
     "a volume with one writer": (["files.persistence.enabled=true"], "The volume of files has one writer"),
+    "no keys": ([], "whoever reaches the port can run programs and read every stored file"),
     "egress unproved": (["egressCheck.mode=off"], "egressCheck.mode is off: nothing proves"),
     "nobody may call": (["networkPolicy.enabled=true"], "networkPolicy.ingress is empty: no pod may call the service"),
     "no way to the API server": (["networkPolicy.enabled=true"], "it needs a rule for the API server's address"),
