@@ -86,7 +86,11 @@ class Claims:
 
     async def make(self, name: str, claim: Claim) -> Claim:
         """The claim that stands: this one, or the one that was there. Raises `StorageFull` or `StorageFailed`."""
-        self._require_room()
+        if not self._has_room():
+            standing = await self._read(name)
+            if standing is None:
+                raise self._full()
+            return standing
         with anyio.CancelScope(shield=True), anyio.move_on_after(CLAIM_SECONDS):
             for _ in range(ATTEMPTS):
                 standing = claim if await self._create(name, claim) else await self._read(name)
@@ -138,10 +142,12 @@ class Claims:
         with our_errors("gone"):
             return bytes(await (await obstore.get_async(self.storage.objects, path)).bytes_async())
 
-    def _require_room(self) -> None:
+    def _has_room(self) -> bool:
         # SECURITY: outcomes hold what programs print, at no cost to the caller: without an end they fill the disk.
-        if 0 < self._quota_bytes <= self.stored_bytes:
-            raise StorageFull(
-                f"Stored outcomes take {self.stored_bytes} bytes, at most {self._quota_bytes};"
-                " wait for some to expire, or leave out the Idempotency-Key."
-            )
+        return not 0 < self._quota_bytes <= self.stored_bytes
+
+    def _full(self) -> StorageFull:
+        return StorageFull(
+            f"Stored outcomes take {self.stored_bytes} bytes, at most {self._quota_bytes};"
+            " wait for some to expire, or leave out the Idempotency-Key."
+        )

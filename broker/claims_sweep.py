@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import anyio
+from functools import partial
+
 import obstore
-import structlog
 
 from broker.claims import Claims
-from broker.errors import BrokerError, FileMissing
+from broker.errors import FileMissing
 from broker.storage import our_errors
 from broker.sweep import MAX_INTERVAL_SECONDS
-
-_log = structlog.get_logger()
+from broker.upkeep import again_and_again
 
 
 async def sweep_claims_forever(claims: Claims) -> None:
     interval_seconds = min(MAX_INTERVAL_SECONDS, max(1.0, claims.ttl_seconds / 4))
-    while True:
-        try:
-            await sweep_claims(claims)
-        except BrokerError as error:
-            _log.warning("claims.sweep_failed", reason=str(error))
-        await anyio.sleep(interval_seconds)
+    await again_and_again("claims.sweep", partial(sweep_claims, claims), interval_seconds)
 
 
 async def sweep_claims(claims: Claims) -> int:

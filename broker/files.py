@@ -23,6 +23,7 @@ import msgspec
 import obstore
 
 from broker.errors import FileMissing, StorageFull
+from broker.failures import bare
 from broker.file_names import stored_name
 from broker.file_writer import FileWriter
 from broker.schemas import ListedFile, StoredFile
@@ -156,9 +157,12 @@ class FileStore:
                 except FileMissing:
                     continue
 
-        async with anyio.create_task_group() as group:
-            for _ in range(min(LISTING_CONCURRENCY, len(file_ids))):
-                group.start_soon(read_some)
+        try:
+            async with anyio.create_task_group() as group:
+                for _ in range(min(LISTING_CONCURRENCY, len(file_ids))):
+                    group.start_soon(read_some)
+        except BaseExceptionGroup as errors:
+            raise bare(errors) from errors
         self._seen = found
         return found
 

@@ -16,6 +16,7 @@ import structlog
 
 from broker.keys import Keys, KeysBroken, parse
 from broker.setting_values import SettingsError
+from broker.upkeep import again_and_again
 
 _log = structlog.get_logger()
 
@@ -40,9 +41,7 @@ class KeyFile:
             raise SettingsError(f"BROKER_KEYS_FILE={path} cannot be used: {error}.") from None
 
     async def watch_forever(self) -> None:
-        while True:
-            await anyio.sleep(LOOK_SECONDS)
-            await self.look()
+        await again_and_again("keys.look", self.look, LOOK_SECONDS)
 
     async def look(self) -> None:
         """Take over what has changed."""

@@ -17,7 +17,7 @@ from broker.claims import Claim, Claims, claim_name
 from broker.errors import BrokerError, ExecutionCancelled, KeyInUse, KeyReused, OutcomeUnknown
 from broker.failures import log_failure
 from broker.shared_run import SharedRun
-from pool import InputsRefused, PoolError
+from pool import InputsRefused, PoolClosed, PoolError
 
 # For storing an outcome, or giving a claim up. More holds callers where a store hangs; less loses outcomes.
 SETTLE_SECONDS = 10.0
@@ -40,9 +40,12 @@ class KeyedRuns:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Runs are carried out within; what is under way at the end is cancelled."""
-        async with anyio.create_task_group() as self._group:
-            yield
-            self._group.cancel_scope.cancel()
+        try:
+            async with anyio.create_task_group() as self._group:
+                yield
+                self._group.cancel_scope.cancel()
+        finally:
+            self._group = None
 
     @asynccontextmanager
     async def joined(
@@ -58,7 +61,7 @@ class KeyedRuns:
 
     def _start(self, name: tuple[str, str], execution_id: str, work: Work) -> SharedRun:
         if self._group is None:
-            raise RuntimeError("not open")
+            raise PoolClosed("The service is starting, or shutting down.")
         run = self._runs[name] = SharedRun(execution_id)
         self._group.start_soon(self._carry_out, name, run, work)
         return run

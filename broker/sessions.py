@@ -17,7 +17,7 @@ from anyio.abc import TaskGroup
 from broker.errors import SessionMissing, SessionsFull
 from broker.limits import check_sessions
 from broker.tenants import Tenant
-from pool import Caller, Outcome, PoolClosed, RemoteProtocolError, SandboxLost, SandboxPool, Session, Sink, StagedFile
+from pool import Caller, Outcome, PoolClosed, SandboxPool, Session, Sink, StagedFile
 
 OPEN_SECONDS = 20.0
 """For a sandbox and all files of a new session, beside the wait for one: clients wait 30 s. Longer answers nobody."""
@@ -36,6 +36,8 @@ class Held(msgspec.Struct, eq=False):
     settled: anyio.Event = msgspec.field(default_factory=anyio.Event)
     """It is open, or will never be."""
     unwanted: anyio.Event = msgspec.field(default_factory=anyio.Event)
+    scope: anyio.CancelScope = msgspec.field(default_factory=anyio.CancelScope)
+    """Of its task, for an opener who leaves."""
 
 
 class Sessions:
@@ -51,8 +53,11 @@ class Sessions:
 
     async def run(self) -> None:
         """Own their tasks; cancelled, it ends all sessions."""
-        async with anyio.create_task_group() as self._tasks:
-            await anyio.sleep_forever()
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                await anyio.sleep_forever()
+        finally:
+            self._tasks = None
 
     async def open(
         self, tenant: Tenant, *, ttl_seconds: int, files: Sequence[StagedFile], lease_deadline: float
@@ -63,11 +68,12 @@ class Sessions:
         self._check_room(tenant)
         held = Held(str(uuid.uuid4()), tenant.name, time.time() + ttl_seconds, anyio.current_time() + ttl_seconds)
         self._held[held.session_id] = held
-        self._tasks.start_soon(self._hold, held, tenant.caller, files, lease_deadline)
+        # Not the tenant's limits of runs: what it may have of these was looked at.
+        self._tasks.start_soon(self._hold, held, Caller(tenant.name), files, lease_deadline)
         try:
             await held.settled.wait()
         except BaseException:
-            held.unwanted.set()
+            held.scope.cancel()
             raise
         if held.error is not None:
             raise held.error
@@ -82,9 +88,9 @@ class Sessions:
             raise SessionMissing(session_id)
         try:
             return await held.session.shell(command, timeout_ms=timeout_ms, sink=sink, deadline=deadline)
-        except (SandboxLost, RemoteProtocolError):
-            held.unwanted.set()
-            raise
+        finally:
+            if held.session.is_lost:
+                held.unwanted.set()
 
     async def close(self, tenant: Tenant, session_id: str) -> None:
         """End it, and all that runs in it. Raises `SessionMissing`."""
@@ -109,24 +115,26 @@ class Sessions:
     async def _hold(self, held: Held, caller: Caller, files: Sequence[StagedFile], lease_deadline: float) -> None:
         """From the lease to its end, in one task."""
         try:
-            async with self._pool.lease(deadline=lease_deadline, caller=caller) as lease:
-                if held.unwanted.is_set():
-                    return
-                held.unwanted = lease.over  # its client ends it, or its sandbox does
-                held.session = await lease.open_session(
-                    ttl_seconds=held.ends_at - anyio.current_time(),
-                    files=files,
-                    deadline=anyio.current_time() + OPEN_SECONDS,
-                    loopback=self._loopback,
-                )
-                held.settled.set()
-                with anyio.move_on_after(held.ends_at - anyio.current_time()):
-                    await held.unwanted.wait()
+            with held.scope:
+                await self._lead(held, caller, files, lease_deadline)
         except Exception as error:  # whoever waits for it raises it; there is nobody else to tell
             held.error = error
         finally:
             self._held.pop(held.session_id, None)
             held.settled.set()
+
+    async def _lead(self, held: Held, caller: Caller, files: Sequence[StagedFile], lease_deadline: float) -> None:
+        async with self._pool.lease(deadline=lease_deadline, caller=caller) as lease:
+            held.unwanted = lease.over  # its client ends it, or its sandbox does
+            held.session = await lease.open_session(
+                ttl_seconds=held.ends_at - anyio.current_time(),
+                files=files,
+                deadline=anyio.current_time() + OPEN_SECONDS,
+                loopback=self._loopback,
+            )
+            held.settled.set()
+            with anyio.move_on_after(held.ends_at - anyio.current_time()):
+                await held.unwanted.wait()
 
 
 def _first_end_seconds(sessions: Iterable[Held]) -> float:

@@ -35,6 +35,11 @@ def check_together(settings: Settings) -> None:
         raise SettingsError(
             "EXECUTOR_BACKEND=kubernetes needs BROKER_EXECUTOR_FILE, which says how pods are to be: the chart has it."
         )
+    if settings.playground == "on" and settings.keys_file is not None:
+        raise SettingsError(
+            "BROKER_PLAYGROUND=on and BROKER_KEYS_FILE do not go together: a browser sends no key when it opens a page."
+            " Leave the playground to a service on a loopback address."
+        )
     _check_tenants(settings)
     _check_store_url(settings.file_storage_url)
 

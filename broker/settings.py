@@ -289,7 +289,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     tenant_runs_per_minute: Annotated[
         Annotated[float, Meta(ge=0.1)] | None,
-        about("Runs that one tenant may start; ten seconds' worth at once, more are answered 429. Unset: no limit."),
+        about(
+            "Requests for a run that one tenant may send; ten seconds' worth at once, more are answered 429."
+            " Unset: no limit."
+        ),
     ] = None
     tenant_queue: Annotated[
         Annotated[int, Meta(ge=0)] | None,
@@ -300,7 +303,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         about("MiB of one tenant's stored files; more is answered 507. Unset: only `BROKER_FILE_QUOTA_MB` holds."),
     ] = None
     tenant_sessions: Annotated[
-        Annotated[int, Meta(ge=0)] | None, about("Sessions of one tenant; more are answered 429. Unset: no limit.")
+        Annotated[int, Meta(ge=0)] | None,
+        about("Sessions of one tenant; one more is answered 429. Unset: half of `BROKER_MAX_SESSIONS`."),
     ] = None
 
     @property

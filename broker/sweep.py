@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import anyio
 import anyio.to_thread
-import structlog
 
-from broker.errors import BrokerError
 from broker.files import FileStore, Metadata
-
-_log = structlog.get_logger()
+from broker.upkeep import again_and_again
 
 MAX_INTERVAL_SECONDS = 60.0
 # Data without metadata is a file on its way for some milliseconds, and lost after this. Half-written local files grow
@@ -24,14 +20,12 @@ READ_GRACE_SECONDS = 30.0
 
 async def sweep_forever(store: FileStore, count: Callable[[str, int], None]) -> None:
     """`count` is told of every file whose time was up."""
-    interval_seconds = min(MAX_INTERVAL_SECONDS, max(1.0, store.ttl_seconds / 4))
-    while True:
-        try:
-            for expired in await sweep(store):
-                count("expired", expired.size_bytes)
-        except BrokerError as error:
-            _log.warning("files.sweep_failed", reason=str(error))
-        await anyio.sleep(interval_seconds)
+
+    async def once() -> None:
+        for expired in await sweep(store):
+            count("expired", expired.size_bytes)
+
+    await again_and_again("files.sweep", once, min(MAX_INTERVAL_SECONDS, max(1.0, store.ttl_seconds / 4)))
 
 
 async def sweep(store: FileStore) -> list[Metadata]:

@@ -104,7 +104,7 @@ def tenant_defaults(settings: Settings) -> Limits:
         # Half of the queue: one flood leaves as much to all others.
         queue=settings.queue // 2 if settings.tenant_queue is None else settings.tenant_queue,
         file_quota_mb=settings.tenant_file_quota_mb,
-        sessions=settings.tenant_sessions,
+        sessions=max(1, settings.max_sessions // 2) if settings.tenant_sessions is None else settings.tenant_sessions,
     )
 
 

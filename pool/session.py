@@ -6,10 +6,12 @@ SECURITY: what it says is held to the same transcript as any run's: it is as hos
 from __future__ import annotations
 
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import anyio
 
-from pool.errors import RemoteProtocolError, SandboxLost
+from pool.errors import PoolTimeout, RemoteProtocolError, SandboxLost
 from pool.frames import Frames
 from pool.program import Outcome, Sink, outcome_of
 from pool.settings import RunLimits
@@ -29,20 +31,36 @@ class Session:
     def __init__(self, frames: Frames, limits: RunLimits) -> None:
         self._frames, self._limits = frames, limits
         self._turn = anyio.Lock()
-        self._is_lost = False
+        self.is_lost = False
+        """No call can be made any more."""
 
     async def shell(self, command: str, *, timeout_ms: int, sink: Sink, deadline: float) -> Outcome:
         """Run `bash -c command` in it. Cancelled, it ends the call and leaves the session as it is.
 
-        `deadline` is for waiting and running together. Raises `SandboxLost`, `RemoteProtocolError`.
+        `deadline` is for waiting and running together. Raises `PoolTimeout` where other calls left it no time, and
+        nothing of it has run; `SandboxLost`, `RemoteProtocolError`.
         """
-        with anyio.CancelScope(deadline=deadline):
-            async with self._turn:
+        async with self._turn_by(deadline - timeout_ms / 1000):
+            with anyio.CancelScope(deadline=deadline):
                 return await self._shell(command, timeout_ms, sink, deadline)
-        raise SandboxLost("the session did not come to this call, or not to its end, in time")
+            raise SandboxLost("the session did not come to the end of this call in time")
+
+    @asynccontextmanager
+    async def _turn_by(self, deadline: float) -> AsyncIterator[None]:
+        began = anyio.current_time()
+        with anyio.CancelScope(deadline=deadline) as scope:
+            await self._turn.acquire()
+        if scope.cancelled_caught:
+            waited_seconds = anyio.current_time() - began
+            text = f"waited {waited_seconds:.2f} s for the session's other calls; they go on"
+            raise PoolTimeout(text, retry_after_seconds=1.0)
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     async def _shell(self, command: str, timeout_ms: int, sink: Sink, deadline: float) -> Outcome:
-        if self._is_lost:
+        if self.is_lost:
             raise SandboxLost("the session is lost")
         run = uuid.uuid4().hex
         transcript = Transcript(run, self._limits)
@@ -53,7 +71,7 @@ class Session:
             await self._cancel(transcript)
             raise
         except (SandboxLost, RemoteProtocolError):
-            self._is_lost = True
+            self.is_lost = True
             raise
 
     async def _say(self, run: str, command: str, timeout_ms: int, deadline: float) -> None:
@@ -78,13 +96,13 @@ class Session:
 
     async def _cancel(self, transcript: Transcript) -> None:
         """End the call, and hear of its end, so that the next one may begin."""
-        self._is_lost = transcript.was_cancelled = True
+        self.is_lost = transcript.was_cancelled = True
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CANCEL_SECONDS):
             try:
                 await self._frames.say(wire.Cancel(), anyio.current_time() + CANCEL_SECONDS, transcript.run)
                 while transcript.end is None:
                     run, message = await self._frames.next(float("inf"), "an outcome")
                     transcript.hear(run, message)
-                self._is_lost = False
+                self.is_lost = False
             except (SandboxLost, RemoteProtocolError):
                 return

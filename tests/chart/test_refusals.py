@@ -39,6 +39,10 @@ UNSAFE = {
         ["tenants.concurrency=4"],
         "tenants.concurrency is 4 and keys.existingSecret is not set: without keys nobody is a tenant",
     ),
+    "a page that nobody can open": (
+        ["keys.existingSecret=keys", "codeInterpreter.playground=on"],
+        "which a browser does not send when it opens a page",
+    ),
     "a monitor without a key": (
         ["keys.existingSecret=keys", "metrics.serviceMonitor.enabled=true"],
         "set metrics.public to true",

@@ -16,7 +16,7 @@ from tests.tenants import client_of, key_file
 @pytest.fixture(scope="module")
 def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, httpx.Client]]:
     folder: Path = tmp_path_factory.mktemp("tenants")
-    keys = key_file(folder, ana={"sessions": 2})
+    keys = key_file(folder, ana={"sessions": 2, "concurrency": 1, "queue": 0})
     with running(folder, "local", keys_file=keys, max_sessions=4) as service, ExitStack() as stack:
         ana, bob = (stack.enter_context(client_of(service.url, name)) for name in ("ana", "bob"))
         yield ana, bob
@@ -43,6 +43,7 @@ def test_anothers_session_is_not_found_in_the_words_of_one_that_never_was(client
 
 
 def test_a_tenant_has_as_many_as_it_may_and_others_have_theirs(clients: tuple[httpx.Client, httpx.Client]):
+    # Its limits of runs, one at once and none that waits, are no limits of sessions.
     ana, bob = clients
     mine = [opened(ana), opened(ana)]
     refused = ana.post("/v1/sessions", json={})

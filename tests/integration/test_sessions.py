@@ -126,6 +126,24 @@ def test_calls_at_once_wait_for_each_other(agent: Agent):
     assert agent.bash("cat count") == "4\n"
 
 
+def test_a_call_that_others_leave_no_time_is_refused_and_harms_none(service: Running):
+    agent = opened(service)
+    first = threading.Thread(target=agent.bash, args=("sleep 11; echo done > file",), kwargs={"timeout_ms": 20_000})
+    first.start()
+    service.until(lambda: service.service.active == 1)
+    refused = agent.ask("touch never", timeout_ms=100)
+    assert (refused.status_code, refused.json()["code"], refused.json()["retryable"]) == (503, "pool_timeout", True)
+    first.join()
+    assert agent.bash("ls") == "file\n"
+    agent.close()
+
+
+def test_an_opener_who_goes_away_leaves_no_session(service: Running):
+    with pytest.raises(httpx.ReadTimeout):
+        service.client.post("/v1/sessions", json={}, timeout=0.005)
+    service.until(lambda: not len(service.service.sessions) and not service.service.active)
+
+
 def test_a_caller_who_goes_away_ends_the_call_and_not_the_session(agent: Agent):
     agent.bash("echo kept > file")
     call = {"cmd": "sleep 30; touch made"}

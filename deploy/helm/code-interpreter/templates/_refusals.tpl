@@ -18,6 +18,8 @@
     {{- fail (printf "tenants.%s is %v and keys.existingSecret is not set: without keys nobody is a tenant, and nobody would be held to it." $name $value) }}
     {{- end }}
   {{- end }}
+{{- else if has (toString .Values.codeInterpreter.playground) (list "on" "true") }}
+{{- fail "codeInterpreter.playground is on and so are keys (keys.existingSecret), which a browser does not send when it opens a page: switch one of them off." }}
 {{- else if and .Values.metrics.serviceMonitor.enabled (not .Values.metrics.public) }}
 {{- fail "metrics.serviceMonitor.enabled is true and so are keys (keys.existingSecret), which a ServiceMonitor does not send: set metrics.public to true, or scrape by hand." }}
 {{- end }}
