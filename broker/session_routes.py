@@ -19,6 +19,9 @@ from broker.tenants import Tenant, tenant_of
 from broker.validation import MAX_BODY_BYTES
 from pool import Outcome, PoolClosed, Stream
 
+MAX_BASH_BODY_BYTES = 2**20
+"""A command of 128 KiB, with every character escaped."""
+
 
 class OutputSink:
     """Holds what a command prints, at most the cap of each stream."""
@@ -50,8 +53,10 @@ async def open_session(request: Request) -> Response:
 async def bash(request: Request) -> Response:
     service, tenant = service_of(request), tenant_of(request)
     with service.request("bash", tenant) as held:
-        body = await read_json_body(request, held, limit_bytes=MAX_BODY_BYTES)
+        body = await read_json_body(request, held, limit_bytes=MAX_BASH_BODY_BYTES)
         asked = bash_request(body, max_timeout_ms=service.settings.max_exec_timeout_ms)
+        # However long it waits for its turn and runs, others may send their bodies.
+        held.release()
         ended = await while_connected(
             partial(_run, service, tenant, request.path_params["session_id"], asked), request.receive
         )

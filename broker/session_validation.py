@@ -43,7 +43,8 @@ def bash_request(body: bytes | bytearray, *, max_timeout_ms: int) -> BashRequest
     if not memoryview(fields.cmd):
         refuse("missing", ("body", "cmd"), short(body))
     command = without_nul(a_string(scalar(fields.cmd), ("body", "cmd")), ("body", "cmd"))
-    timeout_ms = at_least_one(scalar(fields.timeout_ms, DEFAULT_BASH_MS), ("body", "timeout_ms"))
+    usual_ms = min(DEFAULT_BASH_MS, max_timeout_ms)
+    timeout_ms = at_least_one(scalar(fields.timeout_ms, usual_ms), ("body", "timeout_ms"))
     if timeout_ms > max_timeout_ms:
         raise Unprocessable(f"timeout_ms exceeds maximum of {max_timeout_ms} ms")
     if (size := len(command.encode())) > MAX_COMMAND_BYTES:

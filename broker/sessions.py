@@ -28,9 +28,10 @@ class Held(msgspec.Struct, eq=False):
 
     session_id: str
     tenant: str
-    expires_at: float
+    ttl_seconds: int
+    expires_at: float = 0.0
     """On the wall clock, as clients are told it."""
-    ends_at: float
+    ends_at: float = 0.0
     session: Session | None = None
     error: Exception | None = None
     settled: anyio.Event = msgspec.field(default_factory=anyio.Event)
@@ -38,6 +39,10 @@ class Held(msgspec.Struct, eq=False):
     unwanted: anyio.Event = msgspec.field(default_factory=anyio.Event)
     scope: anyio.CancelScope = msgspec.field(default_factory=anyio.CancelScope)
     """Of its task, for an opener who leaves."""
+
+    def begin(self) -> None:
+        """Its time starts when it has a sandbox."""
+        self.expires_at, self.ends_at = time.time() + self.ttl_seconds, anyio.current_time() + self.ttl_seconds
 
 
 class Sessions:
@@ -66,7 +71,8 @@ class Sessions:
         if self._tasks is None:
             raise PoolClosed("The service is starting, or shutting down.")
         self._check_room(tenant)
-        held = Held(str(uuid.uuid4()), tenant.name, time.time() + ttl_seconds, anyio.current_time() + ttl_seconds)
+        held = Held(str(uuid.uuid4()), tenant.name, ttl_seconds)
+        held.begin()
         self._held[held.session_id] = held
         # Not the tenant's limits of runs: what it may have of these was looked at.
         self._tasks.start_soon(self._hold, held, Caller(tenant.name), files, lease_deadline)
@@ -77,6 +83,8 @@ class Sessions:
             raise
         if held.error is not None:
             raise held.error
+        if held.session is None:
+            raise PoolClosed("The service is shutting down.")
         return held
 
     async def shell(
@@ -126,6 +134,7 @@ class Sessions:
     async def _lead(self, held: Held, caller: Caller, files: Sequence[StagedFile], lease_deadline: float) -> None:
         async with self._pool.lease(deadline=lease_deadline, caller=caller) as lease:
             held.unwanted = lease.over  # its client ends it, or its sandbox does
+            held.begin()
             held.session = await lease.open_session(
                 ttl_seconds=held.ends_at - anyio.current_time(),
                 files=files,

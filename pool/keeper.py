@@ -105,7 +105,10 @@ class Keeper:
         self._books.lost(self._order.slot)
 
     def on_cut(self) -> None:
-        """Its channel has ended. Whoever runs something there has noticed, and has another by itself."""
+        """Its channel has ended. Whoever runs something there has noticed, and has another by itself; a session has
+        none."""
+        if self.lease is not None and self.lease.is_session:
+            self.lease.over.set()
         if self._books.state(self._order.slot) in (State.READY, State.PROBING):
             self._is_cut = True
             self._duty.set()

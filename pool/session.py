@@ -11,12 +11,15 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from pool.errors import PoolTimeout, RemoteProtocolError, SandboxLost
+from pool.errors import PoolSaturated, PoolTimeout, RemoteProtocolError, SandboxLost
 from pool.frames import Frames
 from pool.program import Outcome, Sink, outcome_of
 from pool.settings import RunLimits
 from pool.transcript import Transcript
 from sandbox_runtime import wire
+
+MOST_WAITING = 16
+"""Calls behind the one that runs. More would be answered too late; fewer refuse agents that ask side by side."""
 
 SAY_SECONDS = 5.0
 """For a session to take a call in. It reads whatever else it does: one that has not by then is stopped, or gone."""
@@ -37,8 +40,8 @@ class Session:
     async def shell(self, command: str, *, timeout_ms: int, sink: Sink, deadline: float) -> Outcome:
         """Run `bash -c command` in it. Cancelled, it ends the call and leaves the session as it is.
 
-        `deadline` is for waiting and running together. Raises `PoolTimeout` where other calls left it no time, and
-        nothing of it has run; `SandboxLost`, `RemoteProtocolError`.
+        `deadline` is for waiting and running together. Raises `PoolTimeout` where other calls left it no time,
+        `PoolSaturated` where too many wait, and nothing of it has run; `SandboxLost`, `RemoteProtocolError`.
         """
         async with self._turn_by(deadline - timeout_ms / 1000):
             with anyio.CancelScope(deadline=deadline):
@@ -48,6 +51,8 @@ class Session:
     @asynccontextmanager
     async def _turn_by(self, deadline: float) -> AsyncIterator[None]:
         began = anyio.current_time()
+        if self._turn.statistics().tasks_waiting >= MOST_WAITING:
+            raise PoolSaturated(f"{MOST_WAITING} calls of this session are waiting already", retry_after_seconds=1.0)
         with anyio.CancelScope(deadline=deadline) as scope:
             await self._turn.acquire()
         if scope.cancelled_caught:

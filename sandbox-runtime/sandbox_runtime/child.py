@@ -125,14 +125,15 @@ def _arm(order: Order, places: Places, lockdown: Lockdown) -> program.Program:
 
 
 def _lock(order: Order, places: Places, lockdown: Lockdown) -> None:
-    # A program must own its /proc/self, which is root's while a process is not dumpable.
-    kernel.set_dumpable(True)
     os.nice(NICENESS)
-    _volunteer_for_the_oom_killer()
     lockdown.step("no_new_privileges", kernel.set_no_new_privs)
     lockdown.step("rlimits", lambda: _limit(order.limits, has_own_uid=order.groups is not None))
-    lockdown.step("landlock", lambda: _restrict(order, places))
     lockdown.step("seccomp", lambda: seccomp.install(places.filters.of(order.loopback)))
+    # A program must own its /proc/self, which is root's while a process is not dumpable. SECURITY: not before the
+    # filter: where Landlock is missing, what an earlier call of a session left could take it over without one.
+    kernel.set_dumpable(True)
+    _volunteer_for_the_oom_killer()
+    lockdown.step("landlock", lambda: _restrict(order, places))
 
 
 def _restrict(order: Order, places: Places) -> None:

@@ -72,6 +72,13 @@ class Gauges:
         """Its program is over: the next one has just begun."""
         self._weigh(FRESH_WEIGHTS)
 
+    def next_call(self) -> None:
+        """Another call of a session begins: what was counted before is not its own. What is left of others goes on to
+        count with it."""
+        self._killed_before = self._oom_kills()
+        self._refused_before = self._refusals()
+        self._weigh(FRESH_WEIGHTS)
+
     def has_too_many_files(self, limit: int) -> bool:
         """Of a mount that cannot limit them by itself; where it can, never."""
         return False

@@ -43,7 +43,9 @@ def of_call(first: int, call: str) -> set[int]:
     found: set[int] = set()
     for pid in living():
         try:
-            parents[pid], session = _lineage(pid)
+            parents[pid], session, state = _lineage(pid)
+            if state == b"Z":
+                continue  # dead, and kept by a parent that does not ask
             if pid == first or session == first or mark in _environment(pid):
                 found.add(pid)
         except OSError:  # it has just ended
@@ -57,12 +59,12 @@ def _with_descendants(found: set[int], parents: dict[int, int]) -> set[int]:
     return found
 
 
-def _lineage(pid: int) -> tuple[int, int]:
-    """Its parent, and its session."""
+def _lineage(pid: int) -> tuple[int, int, bytes]:
+    """Its parent, its session, and its state."""
     with open(f"/proc/{pid}/stat", "rb") as file:
         # The name before the last bracket is the guest's to choose, with spaces and brackets in it.
         fields = file.read().rpartition(b")")[2].split()
-    return int(fields[1]), int(fields[3])
+    return int(fields[1]), int(fields[3]), fields[0]
 
 
 def _environment(pid: int) -> list[bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
 
 from sandbox_runtime import guests
 
@@ -27,44 +26,76 @@ MOST_PIPES = 64
 FOR_EVER = float("inf")
 
 
+REST_SECONDS = 0.01
+"""Between two reads of a pipe. SECURITY: what is written there is paid for by the guest, and read at our cost: shorter
+lets a flood take more of a core (tests/contract/test_session.py)."""
+
+
 class Leftovers:
     def __init__(self, loop: Loop, gauge: gauges.Gauges, limits: dict[str, int]) -> None:
-        self.next_look = FOR_EVER
         self._loop, self._gauge, self._limits = loop, gauge, limits
-        self._pipes: deque[int] = deque()
+        self._next_look = FOR_EVER
+        self._pipes: dict[int, int] = {}
+        """Bytes that each may still be written to; the oldest first."""
+        self._resting: list[int] = []
+        self._rest_until = FOR_EVER
+
+    def next_event(self, *, watched: bool) -> float:
+        """`watched`: a call runs, whose own watch looks at them too."""
+        return self._rest_until if watched else min(self._next_look, self._rest_until)
 
     def keep_open(self, pipes: Iterable[int]) -> None:
-        """Read them to their end."""
+        """Read them to their end, as far as a run's output is read."""
         for descriptor in pipes:
-            self._pipes.append(descriptor)
-            self._loop.on(descriptor, lambda number=descriptor: self._throw_away(number))  # type: ignore[misc]
+            self._pipes[descriptor] = self._limits["output_kill_bytes"]
+            self._read_again(descriptor)
         while len(self._pipes) > MOST_PIPES:
-            self._shut(self._pipes[0])
+            self._shut(next(iter(self._pipes)))
 
     def expect(self) -> None:
         """A call has ended: look again soon, if something goes on beside the armed child."""
-        self.next_look = time.monotonic() + LOOK_SECONDS if len(guests.living()) > 1 else FOR_EVER
+        self._next_look = time.monotonic() + LOOK_SECONDS if len(guests.living()) > 1 else FOR_EVER
 
-    def look(self) -> None:
-        """Where they take more than a call may, all of them are ended: nobody can tell whose it is."""
-        if time.monotonic() < self.next_look:
-            return
+    def rested(self) -> None:
+        if time.monotonic() >= self._rest_until:
+            resting, self._resting, self._rest_until = self._resting, [], FOR_EVER
+            for descriptor in resting:
+                self._read_again(descriptor)
+
+    def look(self) -> bool:
+        """Where they take more than a call may, all of them are ended: nobody can tell whose it is. Then True."""
+        if time.monotonic() < self._next_look:
+            return False
         gauge, limits = self._gauge, self._limits
         too_much = gauge.memory_bytes(time.monotonic() + LOOK_SECONDS) > limits["memory_bytes"]
         too_many = gauge.has_hit_the_process_limit(limits["processes"])
-        if too_much or too_many or gauge.has_too_many_files(limits["inodes"]):
+        is_over = too_much or too_many or gauge.has_too_many_files(limits["inodes"])
+        if is_over:
             guests.kill_all()
+            gauge.next_call()
         self.expect()
+        return is_over
+
+    def _read_again(self, descriptor: int) -> None:
+        if descriptor in self._pipes:
+            self._loop.on(descriptor, lambda: self._throw_away(descriptor))
 
     def _throw_away(self, descriptor: int) -> None:
         try:
-            if os.read(descriptor, READ_BYTES):
-                return
+            count = len(os.read(descriptor, READ_BYTES))
         except BlockingIOError:
             return
-        self._shut(descriptor)
+        self._pipes[descriptor] -= count
+        if not count or self._pipes[descriptor] < 0:
+            self._shut(descriptor)
+            return
+        self._loop.off(descriptor)
+        self._resting.append(descriptor)
+        self._rest_until = min(self._rest_until, time.monotonic() + REST_SECONDS)
 
     def _shut(self, descriptor: int) -> None:
-        self._pipes.remove(descriptor)
+        del self._pipes[descriptor]
+        if descriptor in self._resting:
+            self._resting.remove(descriptor)
         self._loop.off(descriptor)
         os.close(descriptor)

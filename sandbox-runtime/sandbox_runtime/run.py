@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import time
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 READ_BYTES = 64 * 1024
 DRAIN_BYTES = 2**20
 """Read from a pipe after the end: no pipe of an ordinary user can hold more (/proc/sys/fs/pipe-max-size)."""
+
+HAND_OVER_SECONDS = 5.0
+"""For a child to take its request in, which it waits for."""
 
 CLOSED = -1
 
@@ -248,9 +252,12 @@ def _read(descriptor: int) -> bytes | None:
 
 
 def _hand_over(descriptor: int, data: bytes) -> None:
-    left = memoryview(data)
+    left, poll = memoryview(data), select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    os.set_blocking(descriptor, False)
     try:
-        while left:
+        # SECURITY: a guest of a session may have stopped the child. It then runs out of its time like any other.
+        while left and poll.poll(HAND_OVER_SECONDS * 1000):
             left = left[os.write(descriptor, left) :]
     except BrokenPipeError:  # the child died before its request came: its status tells
         pass

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import time
 from collections import deque
 
@@ -37,6 +38,13 @@ COMMAND_BYTES = 128 * 1024 - 1
 
 KILL_SECONDS = 3.0
 """So long the processes of a call have to die; then all do."""
+
+ARM_SECONDS = 5.0
+"""For so long what was left can keep us from watching it, by stopping the child that is being armed. Shorter ends
+sessions on busy machines."""
+
+MOST_LOST_CHILDREN = 8
+"""Armed children that a guest may kill before its session is over."""
 
 MOST_LINES = 32
 """Channels at once. SECURITY: a guest that opens them without end fills nothing but this list."""
@@ -94,6 +102,7 @@ class Session:
         self._lines = [line]
         self._waiting: deque[Call] = deque()
         self._call: Call | None = None
+        self._lost_children = 0
         self._left = Leftovers(self._loop, gauge, limits)
         self._arm()
 
@@ -106,15 +115,18 @@ class Session:
             line.attach(self._loop, self._hear, self._lose)
             self._open(line)
         while True:
-            running = self._call.running.next_event() if self._call else self._left.next_look
-            self._loop.turn(min(self._ends_at, running))
+            running = self._call.running.next_event() if self._call else self._ends_at
+            left = self._left.next_event(watched=self._call is not None)
+            self._loop.turn(min(self._ends_at, running, left))
             self._look()
 
     def _look(self) -> None:
         if time.monotonic() >= self._ends_at:
             arming.leave(0)
+        self._left.rested()
         if self._call is None:
-            self._left.look()
+            if self._left.look():
+                self._await_the_armed()
             return
         self._call.running.look()
         if self._call.running.ended is not None:
@@ -194,10 +206,11 @@ class Session:
 
     def _arm(self) -> None:
         order = {"limits": self._limits, "session": True, "loopback": self._terms.loopback}
-        self._armed = arming.arm(self._zygote, order)
+        self._armed = arming.arm(self._zygote, order, ARM_SECONDS)
 
     def _begin_next(self) -> None:
         if self._call is None and self._waiting:
+            self._gauge.next_call()
             self._call = self._waiting.popleft()
             self._call.begin(self._armed, self._limits, self._gauge, self._loop)
 
@@ -208,9 +221,24 @@ class Session:
         pid, status = ended
         if self._call is not None and pid == self._call.child.pid:
             self._call.running.process_ended(status)
-        elif pid == self._armed.pid:  # it went with what was left, which had to go
-            self._armed.pipes.close(self._loop)
-            self._arm()
+        elif pid == self._armed.pid:
+            # SECURITY: what was left can kill it for ever, each time at the cost of a fork that nobody charges to it.
+            self._lost_children += 1
+            if self._lost_children > MOST_LOST_CHILDREN:
+                arming.leave(arming.CHILD_FAILED)
+            self._arm_again()
+
+    def _arm_again(self) -> None:
+        os.close(self._armed.pipes.request)
+        self._armed.pipes.close(self._loop)
+        self._arm()
+
+    def _await_the_armed(self) -> None:
+        """It went with what was left, which had to go: no call begins before another is there."""
+        ended = None
+        while ended is None or ended[0] != self._armed.pid:
+            ended = arming.ended(self._zygote, flags=0)
+        self._arm_again()
 
     def _conclude(self, call: Call, end: run.End) -> None:
         """Answer; then be ready for the next."""

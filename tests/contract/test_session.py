@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,7 @@ from sandbox_runtime import wire
 from tests.contract import dialogue
 from tests.contract.dialogue import Dialogue, Speaking, speaking
 
-LIMITS = RunLimits(workspace_bytes=4 * 2**20, inodes=100, processes=40, loopback=1)
+LIMITS = RunLimits(workspace_bytes=4 * 2**20, inodes=100, processes=40, output_kill_bytes=4 * 2**20, loopback=1)
 FOR_LONG_MS = 600_000
 
 
@@ -212,6 +214,56 @@ def test_a_fork_bomb_ends_and_the_session_goes_on(session: Calling):
     ended, _, _ = session.end(session.begin("bomb() { bomb | bomb & }; bomb; sleep 5", timeout_ms=8000))
     assert ended.reason in ("process_limit", "timeout")
     assert session.bash("echo on") == (0, "on\n")
+
+
+def test_after_a_fork_bomb_later_calls_may_take_their_time(session: Calling):
+    session.end(session.begin("bomb() { bomb | bomb & }; bomb; sleep 5", timeout_ms=8000))
+    session.bash("sleep 100 & echo $! > before")
+    assert session.bash("sleep 1.5; kill -0 $(cat before) && echo slept") == (0, "slept\n")
+
+
+STALKER = """
+import os, signal, sys, time
+if os.fork(): os._exit(0)
+os.setsid()
+def next_pid():
+    return int(open("/proc/loadavg").read().split()[4])
+seen = {int(each) for each in os.listdir("/proc") if each.isdigit()}
+until = time.monotonic() + 60
+while time.monotonic() < until:
+    now = {int(each) for each in os.listdir("/proc") if each.isdigit()}
+    for pid in now - seen:
+        try: os.kill(pid, signal.SIGNAL)
+        except OSError: pass
+    seen |= now
+"""
+
+
+def stalking(name: str) -> str:
+    return f"cat > stalker.py <<'E'{STALKER.replace('SIGNAL', name)}E\npython3 stalker.py; sleep 0.3"
+
+
+@pytest.mark.parametrize("name", ["SIGSTOP", "SIGKILL"])
+def test_what_was_left_cannot_blind_the_supervisor_for_long(broker: Speaking, name: str):
+    with opened(broker, ttl_ms=12_000) as session:
+        session.end(session.begin(stalking(name)))
+        for number in range(20):  # each is stopped, or ends the session with the child that it needs
+            session.begin("true", timeout_ms=200)
+            session.speaks.say(wire.Ping(nonce=number), run="")
+        assert session.speaks.lost.wait(dialogue.PATIENCE_SECONDS)
+
+
+def test_a_flood_in_the_background_is_read_slowly_and_not_for_ever(session: Calling):
+    before = supervisor_seconds()
+    session.bash("yes & yes >&2 & yes & yes >&2 &")
+    assert session.bash("sleep 1; echo on") == (0, "on\n")
+    assert supervisor_seconds() - before < 0.5
+    assert session.bash("sleep 2; cat /proc/[0-9]*/comm | grep -c '^yes$'") == (1, "0\n")
+
+
+def supervisor_seconds() -> float:
+    fields = Path(f"/proc/{dialogue.supervisor()}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_its_time_ends_it_whatever_runs(broker: Speaking):
