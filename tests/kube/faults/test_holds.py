@@ -13,6 +13,7 @@ import pytest
 
 from pool import SandboxPool, Snapshot
 from pool.kube import manifest
+from sandbox_runtime import wire
 from tests.cluster.harness import Cluster
 from tests.images import building
 from tests.images.building import Images
@@ -129,7 +130,7 @@ async def test_image_of_another_age(cluster: Cluster, images: Images, restricted
         assert found.hold_reason == "protocol"
         (event,) = await events(cluster, restricted)
         assert event["reason"] == "NoSandboxProtocol"
-        for word in ("7", "(1, 2)", "COPY --from=", "/opt/code-interpreter/prepare.py"):
+        for word in ("7", str(wire.SPOKEN), "COPY --from=", "/opt/code-interpreter/prepare.py"):
             assert word in event["message"]
 
 
