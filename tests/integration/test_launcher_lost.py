@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -111,12 +112,16 @@ async def test_while_there_is_no_launcher_the_reason_is_told_at_once():
             await of_generation(backend, generation)
             lost = keepers()
             kill(template())
-            await eventually(lambda: not set(lost) & set(keepers()))  # the first is replaced at once
+            await eventually(partial(are_gone, lost))  # the first is replaced at once
         with pytest.raises(
             SandboxStartFailed, match=r"the launcher was lost \(the .* has ended\); another is being started"
         ) as told:
             await backend.create("one", on_lost=lambda: None)
         assert told.value.reason == "launcher"
+
+
+def are_gone(pids: list[int]) -> bool:
+    return not set(pids) & set(keepers())
 
 
 async def test_a_lost_launcher_is_logged(caplog: pytest.LogCaptureFixture):
