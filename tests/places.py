@@ -106,6 +106,11 @@ def parametrize(
     metafunc.parametrize("place", found, indirect=True, scope="module")
 
 
+def left_to_the_first_pass(items: list[pytest.Item], pods_only: Collection[str]) -> list[pytest.Item]:
+    """Those that have no place at all in a pass without pods."""
+    return [item for item in items if _is_second_pass() and getattr(item, "originalname", None) in pods_only]
+
+
 def _is_second_pass() -> bool:
     """CI runs these tests a second time as an ordinary user: of pods there is nothing new to learn from that."""
     return os.environ.get("CI") == "true" and os.geteuid() != 0 and os.environ.get(VARIABLE) != "kubeconfig"

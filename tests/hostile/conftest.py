@@ -49,6 +49,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     places.parametrize(metafunc, local_only=LOCAL_ONLY, pods_only=PODS_ONLY, for_one_run_too=FOR_ONE_RUN_TOO)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    nowhere = places.left_to_the_first_pass(items, PODS_ONLY)
+    config.hook.pytest_deselected(items=nowhere)
+    items[:] = [item for item in items if item not in nowhere]
+
+
 @pytest.fixture(scope="module")
 def limits() -> RunLimits:
     """What the file's sandboxes may use; a file with smaller ones overrides it."""
