@@ -8,10 +8,10 @@ import anyio
 import msgspec
 from starlette.requests import Request
 
+from broker.at_once import for_each
 from broker.body import HeldBody, read_json_body
 from broker.errors import FileMissing
 from broker.execution_headers import execution_id, idempotency_key
-from broker.failures import bare
 from broker.schemas import ExecuteRequest, InputFile
 from broker.service import Service
 from broker.tenant_files import TenantFiles
@@ -64,11 +64,6 @@ class Admitted(Asked, frozen=True, kw_only=True):
     inputs: list[StagedFile]
 
 
-async def admit(request: Request, service: Service, held: HeldBody) -> Admitted:
-    """Raises what `errors.TABLE` has below 500, or `PoolClosed`."""
-    return await look_up(await ask(request, service, held), service)
-
-
 async def look_up(asked: Asked, service: Service) -> Admitted:
     """Raises `FileMissing`."""
     inputs = await staged(asked.request.files, service.files(asked.tenant))
@@ -101,21 +96,15 @@ async def staged(files: tuple[InputFile, ...], store: TenantFiles) -> list[Stage
     """Every input is there: nobody waits for a sandbox only to learn that one is not. Raises `FileMissing`."""
     found: dict[int, StagedFile] = {}
     missing: dict[int, FileMissing] = {}
-    remaining = iter(enumerate(files))
 
-    async def look_up_some() -> None:
-        for number, file in remaining:
-            try:
-                found[number] = await _find(file, store)
-            except FileMissing as error:
-                missing[number] = error
+    async def look_up_one(numbered: tuple[int, InputFile]) -> None:
+        number, file = numbered
+        try:
+            found[number] = await _find(file, store)
+        except FileMissing as error:
+            missing[number] = error
 
-    try:
-        async with anyio.create_task_group() as group:
-            for _ in range(min(_LOOKUPS_AT_ONCE, len(files))):
-                group.start_soon(look_up_some)
-    except BaseExceptionGroup as errors:
-        raise bare(errors) from errors
+    await for_each(enumerate(files), min(_LOOKUPS_AT_ONCE, len(files)), look_up_one)
     if missing:
         raise missing[min(missing)]
     return [found[number] for number in sorted(found)]

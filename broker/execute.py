@@ -12,27 +12,13 @@ from starlette.responses import Response
 from broker.admission import Admitted, Asked, ask, look_up
 from broker.disconnect import while_connected
 from broker.edge import add_execution_id, add_timings
-from broker.results import result
-from broker.returned_files import ReturnedFiles
+from broker.held_output import HeldOutput
 from broker.schemas import BatchResult, Result, batch_text
 from broker.service import Service, service_of
 from broker.shared_execution import joined
 from broker.tenants import tenant_of
+from broker.whole_run import whole_run
 from pool import Stream
-
-
-class BatchSink:
-    """Holds the output of one run, at most the cap of each stream; files go straight to the store."""
-
-    def __init__(self, files: ReturnedFiles) -> None:
-        self.data: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
-        self._files = files
-
-    async def output(self, stream: Stream, data: bytes) -> None:
-        self.data[stream] += data
-
-    async def file(self, path: str, data: bytes, last: bool) -> None:
-        await self._files.take(path, data, last=last)
 
 
 async def execute(request: Request) -> Response:
@@ -56,16 +42,9 @@ async def _own(service: Service, asked: Asked, request: Request) -> BatchResult:
 
 
 async def _run(service: Service, admitted: Admitted) -> BatchResult:
-    tenant = admitted.tenant
-    async with ReturnedFiles(service.files(tenant)) as files:
-        sink = BatchSink(files)
-        async with service.pool.lease(deadline=admitted.lease_deadline, caller=tenant.caller) as lease:
-            with service.metrics.execution("execute", lease, tenant.name) as execution:
-                outcome = await lease.run(admitted.program, admitted.inputs, sink, admitted.run_deadline)
-                ended = result(admitted, lease, outcome, files)
-                execution.ended(ended)
-        files.delivered = True
-    return _batch(ended, sink.data, service.settings.max_output_bytes)
+    output = HeldOutput()
+    ended = await whole_run(service, admitted, "execute", take=output.add)
+    return _batch(ended, output.data, service.settings.max_output_bytes)
 
 
 async def _shared(service: Service, asked: Asked, key: str, request: Request) -> BatchResult:

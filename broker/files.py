@@ -22,8 +22,8 @@ import anyio
 import msgspec
 import obstore
 
+from broker.at_once import for_each
 from broker.errors import FileMissing, StorageFull
-from broker.failures import bare
 from broker.file_names import stored_name
 from broker.file_writer import FileWriter
 from broker.schemas import ListedFile, StoredFile
@@ -146,23 +146,14 @@ class FileStore:
 
     async def all_metadata(self, file_ids: list[str]) -> dict[str, Metadata]:
         found = {file_id: self._seen[file_id] for file_id in file_ids if file_id in self._seen}
-        remaining = iter(
-            [file_id for file_id in file_ids if file_id not in found]
-        )  # Shared: each reader takes the next one that nobody has taken.
 
-        async def read_some() -> None:
-            for file_id in remaining:
-                try:
-                    found[file_id] = await self.metadata(file_id)
-                except FileMissing:
-                    continue
+        async def read_one(file_id: str) -> None:
+            # It may be deleted between the listing and now.
+            with suppress(FileMissing):
+                found[file_id] = await self.metadata(file_id)
 
-        try:
-            async with anyio.create_task_group() as group:
-                for _ in range(min(LISTING_CONCURRENCY, len(file_ids))):
-                    group.start_soon(read_some)
-        except BaseExceptionGroup as errors:
-            raise bare(errors) from errors
+        unseen = [file_id for file_id in file_ids if file_id not in found]
+        await for_each(unseen, min(LISTING_CONCURRENCY, len(unseen)), read_one)
         self._seen = found
         return found
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from broker.admission import SECONDS_FROM_GRANT, staged
 from broker.body import read_json_body
 from broker.disconnect import while_connected
+from broker.held_output import HeldOutput
 from broker.schemas import BashRequest, BashResult, OpenSession, Termination, Truncated, batch_text
 from broker.service import Service, service_of
 from broker.session_validation import bash_request, session_request
@@ -23,14 +24,9 @@ MAX_BASH_BODY_BYTES = 2**20
 """A command of 128 KiB, with every character escaped."""
 
 
-class OutputSink:
-    """Holds what a command prints, at most the cap of each stream."""
-
-    def __init__(self) -> None:
-        self.data: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
-
+class OutputSink(HeldOutput):
     async def output(self, stream: Stream, data: bytes) -> None:
-        self.data[stream] += data
+        self.add(stream, data)
 
     async def file(self, path: str, data: bytes, last: bool) -> None:
         raise AssertionError("a session keeps its files")

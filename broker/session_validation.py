@@ -8,7 +8,7 @@ from broker.errors import Unprocessable
 from broker.json_values import ABSENT, a_string, at_least_one, container, fields_of, refuse, scalar, short, without_nul
 from broker.paths import check_paths
 from broker.schemas import BashRequest, SessionRequest
-from broker.validation import MAX_FILES_JSON_BYTES, input_files
+from broker.validation import MAX_FILES_JSON_BYTES, check_timeout, input_files
 
 DEFAULT_TTL_SECONDS, MAX_TTL_SECONDS = 900, 86_400
 DEFAULT_BASH_MS = 30_000
@@ -45,8 +45,7 @@ def bash_request(body: bytes | bytearray, *, max_timeout_ms: int) -> BashRequest
     command = without_nul(a_string(scalar(fields.cmd), ("body", "cmd")), ("body", "cmd"))
     usual_ms = min(DEFAULT_BASH_MS, max_timeout_ms)
     timeout_ms = at_least_one(scalar(fields.timeout_ms, usual_ms), ("body", "timeout_ms"))
-    if timeout_ms > max_timeout_ms:
-        raise Unprocessable(f"timeout_ms exceeds maximum of {max_timeout_ms} ms")
+    check_timeout(timeout_ms, max_timeout_ms)
     if (size := len(command.encode())) > MAX_COMMAND_BYTES:
         raise Unprocessable(f"cmd is {size} bytes, at most {MAX_COMMAND_BYTES}; upload it as a file of the session.")
     return BashRequest(cmd=command, timeout_ms=timeout_ms)

@@ -7,26 +7,10 @@ from functools import partial
 
 from broker.admission import Asked, look_up
 from broker.digest import digest
-from broker.results import result
-from broker.returned_files import ReturnedFiles
-from broker.schemas import Result
 from broker.service import Service
 from broker.shared_run import SharedRun
-from pool import PoolError, Stream
-
-
-class SharedSink:
-    """Output to all who wait for the run; files go straight to the store."""
-
-    def __init__(self, run: SharedRun, files: ReturnedFiles) -> None:
-        self._run = run
-        self._files = files
-
-    async def output(self, stream: Stream, data: bytes) -> None:
-        self._run.add(stream, data)
-
-    async def file(self, path: str, data: bytes, last: bool) -> None:
-        await self._files.take(path, data, last=last)
+from broker.whole_run import whole_run
+from pool import PoolError
 
 
 def joined(service: Service, asked: Asked, key: str, operation: str) -> AbstractAsyncContextManager[SharedRun]:
@@ -43,22 +27,9 @@ def joined(service: Service, asked: Asked, key: str, operation: str) -> Abstract
 async def _carry_out(service: Service, asked: Asked, operation: str, run: SharedRun) -> None:
     try:
         with service.executions.running(asked.caller, asked.execution_id):
-            run.result = await _result(service, asked, operation, run)
+            admitted = await look_up(asked, service)
+            run.result = await whole_run(service, admitted, operation, take=run.add, begin=run.begin)
     except PoolError as error:
         service.metrics.rejected(operation, error, asked.tenant.name)
         raise
     service.metrics.result(run.result)
-
-
-async def _result(service: Service, asked: Asked, operation: str, run: SharedRun) -> Result:
-    admitted, tenant = await look_up(asked, service), asked.tenant
-    async with ReturnedFiles(service.files(tenant)) as files:
-        async with service.pool.lease(deadline=admitted.lease_deadline, caller=tenant.caller) as lease:
-            with service.metrics.execution(operation, lease, tenant.name) as execution:
-                run.begin()
-                sink = SharedSink(run, files)
-                outcome = await lease.run(admitted.program, admitted.inputs, sink, admitted.run_deadline)
-                ended = result(admitted, lease, outcome, files)
-                execution.ended(ended)
-        files.delivered = True
-    return ended

@@ -59,8 +59,7 @@ def execute_request(body: bytes | bytearray, *, max_timeout_ms: int) -> ExecuteR
     request = ExecuteRequest(
         program=_program(fields, body), files=input_files(container("files", fields.files, [], MAX_FILES_JSON_BYTES))
     )
-    if request.program.timeout_ms > max_timeout_ms:
-        raise Unprocessable(f"timeout_ms exceeds maximum of {max_timeout_ms} ms")
+    check_timeout(request.program.timeout_ms, max_timeout_ms)
     check_paths([file.path for file in request.files])
     return request
 
@@ -118,6 +117,12 @@ def _bounded(args: tuple[str, ...], env: dict[str, str]) -> None:
         raise Unprocessable(f"args and env together are {size} bytes, at most {MAX_ARGUMENT_BYTES}{_INSTEAD}.")
     if len(args) > MAX_ARGUMENTS:
         raise Unprocessable(f"args has {len(args)} entries, at most {MAX_ARGUMENTS}.")
+
+
+def check_timeout(timeout_ms: int, max_timeout_ms: int) -> None:
+    """Raises `Unprocessable`."""
+    if timeout_ms > max_timeout_ms:
+        raise Unprocessable(f"timeout_ms exceeds maximum of {max_timeout_ms} ms")
 
 
 def input_files(value: object) -> tuple[InputFile, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from benchmarks.cluster.ground import POOL, Ground, on
 from benchmarks.cluster.scale import Scale
 from benchmarks.rows import Row
 from benchmarks.service import Service
+from broker.at_once import for_each
 from pool.kube import manifest
 from pool.kube.api import MERGE_PATCH, Api, connect
 from pool.kube.troubles import ClusterError
@@ -95,7 +96,7 @@ async def _simulated(ground: Ground, api: Api, nodes: list[str], count: int) -> 
                 raise
 
     try:
-        await _for_each(count, make)
+        await for_each(range(count), AT_ONCE, make)
         waiting = f"--timeout={SIMULATED_SECONDS:.0f}s"
         ground.cluster.kubectl(
             *("wait", "--for=condition=Ready", "pod", "--all", "-n", ground.namespace, waiting),
@@ -103,20 +104,7 @@ async def _simulated(ground: Ground, api: Api, nodes: list[str], count: int) -> 
         )
         yield names
     finally:
-        await _for_each(count, remove)
-
-
-async def _for_each(count: int, do: Callable[[int], Awaitable[None]]) -> None:
-    """A few at a time."""
-    left = iter(range(count))
-
-    async def go_on() -> None:
-        for number in left:
-            await do(number)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(AT_ONCE):
-            group.create_task(go_on())
+        await for_each(range(count), AT_ONCE, remove)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from starlette.requests import Request
 
-from broker.admission import SECONDS_FROM_GRANT, Admitted, admit
+from broker.admission import SECONDS_FROM_GRANT, Admitted, ask, look_up
 from broker.body import BodyBudget, HeldBody
 from broker.errors import FileMissing, Unprocessable
 from broker.files import FileStore
@@ -50,7 +50,8 @@ class Asked:
             "headers": [(b"content-type", b"application/json")],
             TENANT: EVERYONE,
         }
-        return await admit(Request(scope, receive), self, HeldBody(BodyBudget(2**20)))  # type: ignore[arg-type]  # no pool is needed here
+        asked = await ask(Request(scope, receive), self, HeldBody(BodyBudget(2**20)))  # type: ignore[arg-type]  # no pool is needed here
+        return await look_up(asked, self)  # type: ignore[arg-type]  # the same
 
     async def put(self, data: bytes) -> str:
         writer = self.store.write()
