@@ -11,6 +11,9 @@ from broker.settings import Settings
 from pool import Backend, SandboxStartFailed, Target
 from pool.local import EnvironmentUnusable, IsolationMissing, find_environment, local_backend
 
+LEAST_KEY_BYTES = 32
+"""Of the sessions' secret. SECURITY: fewer can be tried out by whoever has seen the hash of a token."""
+
 
 def create_backend(settings: Settings, *, preload: tuple[str, ...]) -> Backend:
     """Starts nothing yet. Raises `SettingsError` where nothing of the kind may be started here."""
@@ -30,9 +33,25 @@ def _in_cluster(settings: Settings, preload: tuple[str, ...]) -> Backend:
             replica=settings.pod_name or socket.gethostname(),
             known_listeners=_known_listeners(settings),
             kubeconfig=settings.kubeconfig,
+            session_key=_session_key(settings.session_secret_file),
         )
     except ConfigUnusable as error:
         raise SettingsError(f"BROKER_EXECUTOR_FILE={settings.executor_file}: {error}.") from None
+
+
+def _session_key(path: str | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        key = Path(path).read_bytes().strip()
+    except OSError as error:
+        raise SettingsError(f"BROKER_SESSION_SECRET_FILE={path} cannot be read: {error.strerror}.") from None
+    if len(key) < LEAST_KEY_BYTES:
+        raise SettingsError(
+            f"BROKER_SESSION_SECRET_FILE={path} has {len(key)} bytes, and needs {LEAST_KEY_BYTES} or more, at random:"
+            " `openssl rand -hex 32` makes some."
+        )
+    return key
 
 
 def _known_listeners(settings: Settings) -> tuple[Target, ...]:

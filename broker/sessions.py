@@ -1,6 +1,9 @@
 """Sessions: sandboxes that clients hold for a while, each a lease of a pool that is theirs alone.
 
 open() ──lease──▶ open, until: close() · its time is over · its sandbox is lost · the service ends
+           └──share──▶ all replicas': then its time, or close() on any of them; the lease is over
+
+It is shared where the pool's backend has other services of its kind, and its sandbox can let them in.
 """
 
 from __future__ import annotations
@@ -8,7 +11,8 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 
 import anyio
 import msgspec
@@ -17,10 +21,27 @@ from anyio.abc import TaskGroup
 from broker.errors import SessionMissing, SessionsFull
 from broker.limits import check_sessions
 from broker.tenants import Tenant
-from pool import Caller, Outcome, PoolClosed, SandboxPool, Session, Sink, StagedFile
+from pool import (
+    Caller,
+    Outcome,
+    PoolClosed,
+    PoolTimeout,
+    SandboxPool,
+    Session,
+    SharedSession,
+    SharedSessions,
+    Sink,
+    StagedFile,
+)
 
 OPEN_SECONDS = 20.0
 """For a sandbox and all files of a new session, beside the wait for one: clients wait 30 s. Longer answers nobody."""
+
+PROBE_SECONDS = 30.0
+"""Between two signs of life of one that only we have a channel to: proxies end streams on which nothing is said."""
+
+PROBE_ANSWER_SECONDS = 15.0
+"""For such a sign. Shorter ends sessions of busy machines; longer keeps those that nobody is behind."""
 
 
 class Held(msgspec.Struct, eq=False):
@@ -33,6 +54,8 @@ class Held(msgspec.Struct, eq=False):
     """On the wall clock, as clients are told it."""
     ends_at: float = 0.0
     session: Session | None = None
+    is_shared: bool = False
+    """No more ours than any other replica's."""
     error: Exception | None = None
     settled: anyio.Event = msgspec.field(default_factory=anyio.Event)
     """It is open, or will never be."""
@@ -54,7 +77,8 @@ class Sessions:
         self._tasks: TaskGroup | None = None
 
     def __len__(self) -> int:
-        return len(self._held)
+        """As many as we know of, on all replicas."""
+        return len(self._every())
 
     async def run(self) -> None:
         """Own their tasks; cancelled, it ends all sessions."""
@@ -80,6 +104,8 @@ class Sessions:
             await held.settled.wait()
         except BaseException:
             held.scope.cancel()
+            if held.is_shared:
+                self._tasks.start_soon(self._end_unheard_of, tenant, held.session_id)
             raise
         if held.error is not None:
             raise held.error
@@ -90,35 +116,69 @@ class Sessions:
     async def shell(
         self, tenant: Tenant, session_id: str, command: str, *, timeout_ms: int, sink: Sink, deadline: float
     ) -> Outcome:
-        """Raises `SessionMissing`, `SandboxLost`, `RemoteProtocolError`."""
-        held = self._open(tenant, session_id)
-        if held.session is None:
-            raise SessionMissing(session_id)
+        """Raises `SessionMissing`, `PoolTimeout` and `PoolSaturated` before it has begun; `SandboxLost`,
+        `RemoteProtocolError`."""
+        async with self._session(tenant, session_id, deadline=deadline - timeout_ms / 1000) as session:
+            return await session.shell(command, timeout_ms=timeout_ms, sink=sink, deadline=deadline)
+
+    @asynccontextmanager
+    async def _session(self, tenant: Tenant, session_id: str, *, deadline: float) -> AsyncIterator[Session]:
+        """For one call, which can be made by the deadline."""
+        held = self._held_by_us(tenant, session_id)
+        if held is None or held.session is None:
+            shared, found = await self._shared(tenant, session_id)
+            async with shared.channel(found, deadline=deadline) as session:
+                yield session
+            return
         try:
-            return await held.session.shell(command, timeout_ms=timeout_ms, sink=sink, deadline=deadline)
+            yield held.session
         finally:
             if held.session.is_lost:
                 held.unwanted.set()
 
     async def close(self, tenant: Tenant, session_id: str) -> None:
-        """End it, and all that runs in it. Raises `SessionMissing`."""
-        self._held.pop(self._open(tenant, session_id).session_id).unwanted.set()
+        """End it, and all that runs in it. Raises `SessionMissing`, or `PoolTimeout` where it could not be ended."""
+        if self._held_by_us(tenant, session_id) is not None:
+            self._held.pop(session_id).unwanted.set()
+            return
+        shared, found = await self._shared(tenant, session_id)
+        await shared.end(found)
 
-    def _open(self, tenant: Tenant, session_id: str) -> Held:
+    # SECURITY: whoever learns of another tenant's id is told no more than of one that never was
+    # (tests/integration/test_session_tenants.py, tests/kube/sessions/test_replicas.py).
+
+    def _held_by_us(self, tenant: Tenant, session_id: str) -> Held | None:
         held = self._held.get(session_id)
-        # SECURITY: whoever learns of another tenant's id is told no more than of one that never was
-        # (tests/integration/test_session_tenants.py).
-        if held is None or held.tenant != tenant.name or held.session is None or held.unwanted.is_set():
+        is_open = held is not None and held.session is not None and not held.unwanted.is_set()
+        return held if is_open and held is not None and held.tenant == tenant.name else None
+
+    async def _shared(self, tenant: Tenant, session_id: str) -> tuple[SharedSessions, SharedSession]:
+        """Raises `SessionMissing`, or `PoolTimeout` where nobody can know."""
+        shared = self._pool.backend.sessions
+        found = await shared.find(tenant.name, session_id) if shared is not None else None
+        if shared is None or found is None:
             raise SessionMissing(session_id)
-        return held
+        return shared, found
+
+    async def _end_unheard_of(self, tenant: Tenant, session_id: str) -> None:
+        """Its opener has left before its answer came: nobody knows its id."""
+        try:
+            await self.close(tenant, session_id)
+        except (SessionMissing, PoolTimeout):  # its time ends it
+            return
+
+    def _every(self) -> dict[str, Held | SharedSession]:
+        shared = self._pool.backend.sessions
+        return {**self._held, **{each.session_id: each for each in (shared.every() if shared is not None else ())}}
 
     def _check_room(self, tenant: Tenant) -> None:
         """Raises `SessionsFull`."""
-        theirs = [held for held in self._held.values() if held.tenant == tenant.name]
+        every = self._every().values()
+        theirs = [each for each in every if each.tenant == tenant.name]
         check_sessions(tenant.limits, open_now=len(theirs), first_ends_in_seconds=_first_end_seconds(theirs))
-        if len(self._held) >= self._most:
-            text = f"{len(self._held)} sessions are open, limit {self._most}."
-            raise SessionsFull(text, retry_after_seconds=_first_end_seconds(self._held.values()))
+        if len(every) >= self._most:
+            text = f"{len(every)} sessions are open, limit {self._most}."
+            raise SessionsFull(text, retry_after_seconds=_first_end_seconds(every))
 
     async def _hold(self, held: Held, caller: Caller, files: Sequence[StagedFile], lease_deadline: float) -> None:
         """From the lease to its end, in one task."""
@@ -141,11 +201,24 @@ class Sessions:
                 deadline=anyio.current_time() + OPEN_SECONDS,
                 loopback=self._loopback,
             )
+            if lease.may_be_shared:
+                await lease.share(held.session_id, held.tenant, expires_at=held.expires_at)
+                held.is_shared = True
+                return
             held.settled.set()
             with anyio.move_on_after(held.ends_at - anyio.current_time()):
-                await held.unwanted.wait()
+                await _kept_alive(held.session, held.unwanted)
 
 
-def _first_end_seconds(sessions: Iterable[Held]) -> float:
-    now = anyio.current_time()
-    return max(1.0, math.ceil(min((held.ends_at for held in sessions), default=now) - now))
+async def _kept_alive(session: Session, unwanted: anyio.Event) -> None:
+    """Return when it is not wanted any more. Raises `SandboxLost` when it gives no sign of life."""
+    while not unwanted.is_set():
+        with anyio.move_on_after(PROBE_SECONDS):
+            await unwanted.wait()
+            return
+        await session.probe(anyio.current_time() + PROBE_ANSWER_SECONDS)
+
+
+def _first_end_seconds(sessions: Iterable[Held | SharedSession]) -> float:
+    now = time.time()
+    return max(1.0, math.ceil(min((each.expires_at for each in sessions), default=now) - now))

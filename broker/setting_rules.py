@@ -35,6 +35,11 @@ def check_together(settings: Settings) -> None:
         raise SettingsError(
             "EXECUTOR_BACKEND=kubernetes needs BROKER_EXECUTOR_FILE, which says how pods are to be: the chart has it."
         )
+    if settings.session_secret_file is not None and not settings.in_cluster:
+        raise SettingsError(
+            f"BROKER_SESSION_SECRET_FILE={settings.session_secret_file} needs EXECUTOR_BACKEND=kubernetes: a session of"
+            " one machine has one service."
+        )
     if settings.playground == "on" and settings.keys_file is not None:
         raise SettingsError(
             "BROKER_PLAYGROUND=on and BROKER_KEYS_FILE do not go together: a browser sends no key when it opens a page."

@@ -185,9 +185,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_sessions: Annotated[
         int,
         about(
-            "Sessions open at once, beside the programs that run; one more is answered 429. 0 opens none, and `/health`"
-            " then names the API level before sessions. A session lives on the replica that made it: 0 where there are"
-            " more.",
+            "Sessions open at once, beside the programs that run, on all replicas that share them; one more is answered"
+            " 429. 0 opens none, and `/health` then names the API level before sessions.",
             ge=0,
             le=10_000,
         ),
@@ -201,6 +200,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=MOST_MIB,
         ),
     ] = 600
+    session_secret_file: Annotated[
+        str | None,
+        about(
+            "File with 32 random bytes or more, the same for all replicas on Kubernetes: each then serves the sessions"
+            " of all, and they outlive their maker. Unset: a session lives on the replica that made it."
+        ),
+    ] = None
     tmp_mb: Annotated[int, about("MiB of files in `/tmp`, beside the workspace.", ge=1, le=MOST_MIB)] = 64
     processes: Annotated[
         int,

@@ -23,6 +23,7 @@ from pool.program import Outcome, Program, Reason, Sink, SkippedFile, StagedFile
 from pool.session import Session
 from pool.settings import PoolSettings, RunLimits
 from pool.shared import SharedBackend
+from pool.shared_session import SharedSession, SharedSessions
 from pool.snapshot import Snapshot
 from pool.states import Retirement, State
 
@@ -57,6 +58,8 @@ __all__ = [
     "SandboxStartFailed",
     "Session",
     "SharedBackend",
+    "SharedSession",
+    "SharedSessions",
     "Sink",
     "SkippedFile",
     "Snapshot",

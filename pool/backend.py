@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 
 from pool.settings import RunLimits
+from pool.shared_session import SharedSession, SharedSessions
 from sandbox_runtime import wire
 
 
@@ -71,6 +72,16 @@ class Sandbox(Protocol):
         False where that cannot be.
         """
 
+    @property
+    def proof(self) -> str:
+        """SHA-256 of what another channel to a session in it has to show; "" where there can be none."""
+
+    async def share(self, session: SharedSession) -> None:
+        """Let any service of the kind find it as this session. From here on it is not ours: `destroy` leaves it alone.
+
+        Only where it has a `proof`. Raises `SandboxStartFailed`, and it is ours still.
+        """
+
 
 class Backend(Protocol):
     """Makes sandboxes. Entered once; on exit nothing of it is left."""
@@ -102,6 +113,10 @@ class Backend(Protocol):
 
     def isolation(self) -> Isolation:
         """As far as it is known by now."""
+
+    @property
+    def sessions(self) -> SharedSessions | None:
+        """Those that any service of the kind serves; None where each keeps its own."""
 
     def generation(self) -> int:
         """Grows when idle sandboxes made before should be replaced: new settings, new template."""

@@ -62,12 +62,12 @@ _Answer = TypeVar("_Answer", bound=wire.Message)
 class Conversation:
     def __init__(self, channel: Channel, limits: RunLimits, reconnect: Reconnect | None = None) -> None:
         """`reconnect` gets another channel to the same sandbox, where there can be another."""
-        self._limits = limits
+        self.limits = limits
         self._frames = Frames(channel)
         self._reconnect = reconnect
         self._pings = 0
-        self._protocol = wire.PROTOCOL
-        self._has_landlock = True
+        self.protocol = wire.PROTOCOL
+        self.has_landlock = True
         self._may_reattach_at = 0.0
         """SECURITY: without Landlock a guest can trace what is exec'd beside it, before that can forbid it: there
         nothing is, while a program may run."""
@@ -93,8 +93,8 @@ class Conversation:
         if message.runs != self.runs:
             raise RemoteProtocolError(f"a sandbox that claims {message.runs} runs, and has had {self.runs}")
         self._expect_silence()
-        self._protocol = message.protocol
-        self._has_landlock = "landlock" not in message.missing
+        self.protocol = message.protocol
+        self.has_landlock = "landlock" not in message.missing
         self._frames.speak(message.protocol)
         return message
 
@@ -149,14 +149,14 @@ class Conversation:
         self.runs += 1
         started = time.perf_counter()
         ends_at = anyio.current_time() + program.timeout_ms / 1000
-        self._may_reattach_at = 0.0 if self._has_landlock else ends_at
+        self._may_reattach_at = 0.0 if self.has_landlock else ends_at
         ended = await self._listen(run, sink, deadline)
         return outcome_of(ended, stage_seconds=started - began, run_seconds=time.perf_counter() - started)
 
     async def become_session(self, terms: wire.Session, files: Sequence[StagedFile], deadline: float) -> Session:
         """Stage the files, and hold the sandbox as a session from here on. No run may follow."""
-        if self._protocol < 3:
-            raise RemoteProtocolError(f"protocol {self._protocol} has no sessions")
+        if self.protocol < 3:
+            raise RemoteProtocolError(f"protocol {self.protocol} has no sessions")
         run = uuid.uuid4().hex
         self._expect_silence()
         with anyio.CancelScope(deadline=deadline) as scope:
@@ -172,7 +172,7 @@ class Conversation:
             raise InputsRefused(heard.path, heard.resource)
         if not isinstance(heard, wire.Opened):
             raise RemoteProtocolError(f"a {heard.kind} frame in place of opened")
-        return Session(self._frames, self._limits)
+        return Session(self._frames, self.limits)
 
     # --- saying ---
 
@@ -194,7 +194,7 @@ class Conversation:
 
     async def _listen(self, run: str, sink: Sink, deadline: float) -> wire.Outcome:
         with anyio.CancelScope(deadline=deadline + SINK_SECONDS):
-            return await self._hear_out(Transcript(run, self._limits), sink, deadline)
+            return await self._hear_out(Transcript(run, self.limits), sink, deadline)
         raise SandboxLost(f"what it made was taken too slowly: {SINK_SECONDS:.0f} s have been added to its time")
 
     async def _hear_out(self, transcript: Transcript, sink: Sink, deadline: float) -> wire.Outcome:

@@ -11,6 +11,7 @@ from pool.conversation import Conversation
 from pool.errors import InputsRefused, LocalProtocolError, RemoteProtocolError, SandboxLost
 from pool.program import Outcome, Program, Reason, Sink, StagedFile
 from pool.session import Session
+from pool.shared_session import SharedSession
 from pool.states import Retirement
 from sandbox_runtime import wire
 
@@ -33,6 +34,8 @@ class Lease:
         """From being granted to having it in hand."""
         self.outcome: Outcome | None = None
         self.is_session = False
+        self.may_be_shared = False
+        """It is one that others can have a channel to."""
         self.over = anyio.Event()
         """The sandbox is gone, or about to go."""
         self._conversation = conversation
@@ -66,15 +69,17 @@ class Lease:
         return self.outcome
 
     async def open_session(
-        self, *, ttl_seconds: float, files: Sequence[StagedFile], deadline: float, proof: str = "", loopback: bool
+        self, *, ttl_seconds: float, files: Sequence[StagedFile], deadline: float, loopback: bool
     ) -> Session:
         """Hold the sandbox as a session, for as long as the lease lasts, and `ttl_seconds` at most; in place of a run.
 
-        `proof` is the SHA-256 of what another channel has to show. Raises as `run` does.
+        Raises as `run` does.
         """
         if self._dead is not None:
             raise self._dead
         self._dead = LocalProtocolError("this lease's sandbox is a session")
+        # SECURITY: without Landlock a guest can trace what is exec'd beside it: no other channel is ever let in.
+        proof = self._held.proof if self._conversation.has_landlock else ""
         terms = wire.Session(ttl_ms=max(1, round(ttl_seconds * 1000)), proof=proof, loopback=loopback)
         self._doubt = Retirement.LOST
         try:
@@ -85,8 +90,24 @@ class Lease:
         except RemoteProtocolError:
             self._doubt = Retirement.MISBEHAVED
             raise
-        self._doubt, self.is_session = Retirement.USED, True
+        self._doubt, self.is_session, self.may_be_shared = Retirement.USED, True, bool(proof)
         return session
+
+    async def share(self, session_id: str, tenant: str, *, expires_at: float) -> None:
+        """Leave the session to all services of the kind: it outlives the lease, and its channel here ends.
+
+        Raises `SandboxStartFailed`; then it goes with the lease.
+        """
+        await self._held.share(
+            SharedSession(
+                session_id=session_id,
+                tenant=tenant,
+                expires_at=expires_at,
+                protocol=self._conversation.protocol,
+                limits=self._conversation.limits,
+            )
+        )
+        self._doubt = Retirement.SHARED
 
     async def _outcome(self, program: Program, files: Sequence[StagedFile], sink: Sink, deadline: float) -> Outcome:
         with self._scope:

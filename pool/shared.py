@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 
 from pool.backend import Backend, Isolation, Sandbox, Target
 from pool.settings import RunLimits
+from pool.shared_session import SharedSessions
 from sandbox_runtime import wire
 
 
@@ -37,6 +38,10 @@ class SharedBackend:
 
     def isolation(self) -> Isolation:
         return self._owned.isolation()
+
+    @property
+    def sessions(self) -> SharedSessions | None:
+        return self._owned.sessions
 
     def generation(self) -> int:
         return self._owned.generation()

@@ -68,6 +68,8 @@ class Retirement(enum.StrEnum):
     """A burst that is over had made more than are kept."""
     DISPLACED = "displaced"
     """Idle, and only one caller may use it: it made way for one that waits."""
+    SHARED = "shared"
+    """It is a session now that any replica serves."""
     CLOSING = "closing"
 
 

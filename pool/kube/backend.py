@@ -21,10 +21,12 @@ from pool.kube import channels, manifest
 from pool.kube.api import Api, connect
 from pool.kube.events import Events
 from pool.kube.mirror import Change
-from pool.kube.owners import Owners, new_owner, owner_of
+from pool.kube.owners import Owners, new_owner
 from pool.kube.pods import Pod
 from pool.kube.reflector import Reflector
 from pool.kube.sandbox import KubeSandbox, delete, patch
+from pool.kube.session_key import SessionKey
+from pool.kube.sessions import KubeSessions
 from pool.kube.troubles import UNSCHEDULABLE, ClusterError, not_seen, start_refused, why_not_coming
 from pool.settings import RunLimits
 from sandbox_runtime import wire
@@ -58,6 +60,8 @@ class KubePlan(msgspec.Struct, frozen=True, kw_only=True):
     """A file; None: as a pod of the cluster."""
     targets: tuple[Target, ...] = ()
     """What no pod may reach. Empty: nothing is proved."""
+    session_key: SessionKey | None = None
+    """That all replicas have. None: each keeps the sessions that it has made."""
 
 
 class KubeBackend:
@@ -68,6 +72,9 @@ class KubeBackend:
     def __init__(self, plan: KubePlan) -> None:
         self._plan, self._config = plan, plan.pods.config
         self.owner = new_owner(plan.replica)
+        self.session_key = plan.session_key
+        self.sessions: KubeSessions | None = None
+        """Once it runs."""
         self.protocols: tuple[str, ...] = channels.PROTOCOLS if self._config.exec_protocol == "auto" else (channels.V4,)
         self._missing: tuple[str, ...] = ()
         self._sandboxes: dict[str, KubeSandbox] = {}
@@ -114,11 +121,15 @@ class KubeBackend:
         await self._find_anchor()
         self._reflector = Reflector(self.api, self._config.namespace, manifest.selector(self._config), self._saw)
         self._events = Events(self.api, self._config, self._anchor_uid, self.owner)
+        if self.session_key is not None:
+            self.sessions = KubeSessions(self, self._reflector, self.session_key)
         owners = Owners(self.api, self._config, self.owner, self._anchor_uid, self._sandboxes.__contains__)
         async with anyio.create_task_group() as self._tasks:
             self._tasks.start_soon(self._reflector.run)
             self._tasks.start_soon(owners.run, self._reflector.mirror, self._wants)
             self._tasks.start_soon(self._events.run)
+            if self.sessions is not None:
+                self._tasks.start_soon(self.sessions.run)
             try:
                 yield
             finally:
@@ -177,8 +188,8 @@ class KubeBackend:
     async def _taken(self, shape: str) -> Pod | None:
         """A pod that another replica has handed over, if there is one such as we would make."""
         for pod in list(self._reflector.mirror.pods.values()):
-            if owner_of(pod) == manifest.FREE and pod.is_ready and not pod.is_ending and self._is_alike(pod, shape):
-                change = {"labels": {manifest.OWNER: self.owner}}
+            if pod.owner == manifest.FREE and pod.is_ready and not pod.is_ending and self._is_alike(pod, shape):
+                change = {"metadata": {"labels": {manifest.OWNER: self.owner}}}
                 try:
                     return _POD.decode(
                         await patch(self.api, self.path(pod.metadata.name), pod.metadata, change),
@@ -253,6 +264,8 @@ class KubeBackend:
         uid = pod.metadata.uid
         if sandbox := self._sandboxes.get(uid):
             sandbox.saw(change.new)
+        if self.sessions is not None:
+            self.sessions.saw(change)
         if news := self._expected.get(uid):
             news.set()
         if change.new is None and uid in self._expected:

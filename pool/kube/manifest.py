@@ -24,8 +24,9 @@ SUPERVISE = ("python3", "-I", "-S", START, "supervisor")
 
 POOL, OWNER, SHAPE = "code-interpreter/pool", "code-interpreter/owner", "code-interpreter/shape"
 COMPONENT, RUNS = "app.kubernetes.io/component", "code-interpreter/runs"
-FREE = "free"
-"""The owner of a pod that a replica has handed over."""
+FREE, SESSIONS = "free", "session"
+"""In place of an owner: of a pod that a replica has handed over, and of one that is a session, which all serve."""
+SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 
 MIB = 2**20
 RUNTIME_MIB = 200
@@ -94,7 +95,7 @@ def _own_labels(config: ExecutorConfig) -> dict[str, str]:
 
 
 def _annotations(config: ExecutorConfig) -> dict[str, str]:
-    return {**config.annotations, "cluster-autoscaler.kubernetes.io/safe-to-evict": "true"}
+    return {**config.annotations, SAFE_TO_EVICT: "true"}
 
 
 def _owned_by(anchor: str, uid: str) -> Manifest:

@@ -7,6 +7,7 @@ from pathlib import Path
 from pool.backend import Target
 from pool.kube import config, manifest
 from pool.kube.backend import KubeBackend, KubePlan
+from pool.kube.session_key import SessionKey
 from pool.local import USUAL_PRELOAD
 from pool.settings import RunLimits
 
@@ -20,10 +21,12 @@ def kube_backend(
     replica: str,
     known_listeners: tuple[Target, ...] = (),
     kubeconfig: str | None = None,
+    session_key: bytes | None = None,
 ) -> KubeBackend:
     """The backend for a cluster; starts nothing yet. Raises `ConfigUnusable`.
 
-    `known_listeners` are the targets of the egress check where the operator names none.
+    `known_listeners` are the targets of the egress check where the operator names none; `session_key` is what lets each
+    replica into the sessions of all.
     """
     try:
         wishes = config.decoded(executor_file.read_bytes())
@@ -37,7 +40,10 @@ def kube_backend(
         longest_run_seconds=longest_run_seconds,
     )
     targets = _targets(wishes.egress_check, known_listeners)
-    return KubeBackend(KubePlan(pods=pods, replica=replica, kubeconfig=kubeconfig, targets=targets))
+    key = None if session_key is None else SessionKey(session_key)
+    return KubeBackend(
+        KubePlan(pods=pods, replica=replica, kubeconfig=kubeconfig, targets=targets, session_key=key),
+    )
 
 
 def _targets(check: config.EgressCheck, known_listeners: tuple[Target, ...]) -> tuple[Target, ...]:

@@ -2,6 +2,7 @@
 
     mine        label owner = my name   kept by a keeper, or left over by a start of mine that failed: deleted
     free        owner = free            handed over by a replica that has ended well: the first that wants one takes it
+    session     owner = session         made by any, served by all: it ends with its time (`sessions.py`)
     another's                           left alone while its Lease changes; deleted once it has not for a while
 
 `owner` is the pod's name and a nonce of this start: a container that was restarted must not trust the pods of its
@@ -112,7 +113,7 @@ class Owners:
         pods, now = list(mirror.pods.values()), anyio.current_time()
         self._witness.read(versions, _others(pods, self._owner), now)
         dead = self._witness.dead(now) - {self._owner}
-        for pod in [*self._strays_among(pods, wants, now), *(each for each in pods if owner_of(each) in dead)]:
+        for pod in [*self._strays_among(pods, wants, now), *(each for each in pods if each.owner in dead)]:
             path = f"/api/v1/namespaces/{self._config.namespace}/pods/{pod.metadata.name}"
             await delete(self._api, path, pod.metadata, exactly=True)
         for name in dead & versions.keys():
@@ -127,8 +128,9 @@ class Owners:
     def _is_stray(self, pod: Pod, wants: Callable[[Pod], bool]) -> bool:
         if pod.metadata.deletion_timestamp is not None:
             return False
-        owner = owner_of(pod)
-        return not wants(pod) if owner == manifest.FREE else owner == self._owner and not self._knows(pod.metadata.uid)
+        if pod.owner == manifest.FREE:
+            return not wants(pod)
+        return pod.owner == self._owner and not self._knows(pod.metadata.uid)
 
     async def _bury(self, name: str) -> None:
         try:
@@ -138,12 +140,8 @@ class Owners:
                 raise
 
 
-def owner_of(pod: Pod) -> str:
-    return pod.metadata.labels.get(manifest.OWNER, "")
-
-
 def _others(pods: Iterable[Pod], own: str) -> set[str]:
-    return {owner_of(pod) for pod in pods} - {own, manifest.FREE, ""}
+    return {pod.owner for pod in pods} - {own, manifest.FREE, manifest.SESSIONS, ""}
 
 
 def _now() -> str:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
+from pool.kube.manifest import OWNER
+
 
 class OwnerReference(msgspec.Struct, frozen=True):
     uid: str
@@ -19,6 +21,7 @@ class Metadata(msgspec.Struct, frozen=True, rename="camel"):
     resource_version: str
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    creation_timestamp: str = ""
     deletion_timestamp: str | None = None
     """Set: the kubelet has been told to end it, and its streams are worth nothing any more."""
     owner_references: tuple[OwnerReference, ...] = ()
@@ -70,6 +73,11 @@ class Pod(msgspec.Struct, frozen=True):
     metadata: Metadata
     spec: Spec = Spec()
     status: Status = Status()
+
+    @property
+    def owner(self) -> str:
+        """A replica, or one of the words that stand for none (`owners.py`)."""
+        return self.metadata.labels.get(OWNER, "")
 
     @property
     def is_ready(self) -> bool:

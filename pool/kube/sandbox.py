@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine
+from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 import anyio
 import msgspec
 
 from pool.backend import Reconnect
-from pool.errors import ChannelLost, SandboxLost
-from pool.kube import channels, manifest
+from pool.errors import ChannelLost, SandboxLost, SandboxStartFailed
+from pool.kube import channels, manifest, session_pods
 from pool.kube.api import MERGE_PATCH, Api
 from pool.kube.pods import Metadata, Pod
+from pool.kube.session_key import SessionKey
 from pool.kube.streams import ExecChannel
 from pool.kube.troubles import ClusterError
+from pool.shared_session import SharedSession
 
 DELETE_GRACE_SECONDS = 1
 """Not 0: that would remove the object while the kubelet still runs the pod, and nobody would count it any more."""
+
+CONFLICT = 409  # RFC 9110
+
+SHARE_ATTEMPTS = 5
+"""To make a pod a session: the kubelet may change its status in between. Fewer give up on busy nodes."""
+
+SEEN_SECONDS = 1.0
+"""For our own watch to show what we have changed, so that we count it. Longer delays answers while no watch holds."""
+
+_POD = msgspec.json.Decoder(Pod)
 
 
 class House(Protocol):
@@ -25,6 +40,7 @@ class House(Protocol):
 
     api: Api
     protocols: tuple[str, ...]
+    session_key: SessionKey | None
 
     def path(self, name: str = "", *rest: str) -> str: ...
 
@@ -49,6 +65,8 @@ class KubeSandbox:
         self._on_lost: Callable[[], None] | None = on_lost
         self._on_cut = on_cut
         self._channel: ExecChannel | None = None
+        self._is_ours = True
+        self._seen_as_session = anyio.Event()
 
     @property
     def channel(self) -> ExecChannel:
@@ -60,12 +78,19 @@ class KubeSandbox:
     def uid(self) -> str:
         return self._pod.metadata.uid
 
+    @property
+    def proof(self) -> str:
+        key = self._house.session_key
+        return "" if key is None else key.proof(self.uid)
+
     # --- told by the backend ---
 
     def saw(self, pod: Pod | None) -> None:
         """What the watch says. A stream may stay open, and frozen, after its pod is gone (kubernetes#129144)."""
         if pod is not None:
             self._pod = pod
+            if pod.owner == manifest.SESSIONS:
+                self._seen_as_session.set()
             self.was_out_of_memory = pod.was_out_of_memory
         else:
             self.gone.set()
@@ -90,20 +115,7 @@ class KubeSandbox:
         if self.gone.is_set() or self._pod.is_ending:
             raise SandboxLost("its pod is gone, or about to go")
         await self._drop_channel("another one is opened")
-        house = self._house
-        try:
-            stream = await house.api.exec(
-                house.path(self.name, "exec"), manifest.CONTAINER, manifest.SUPERVISE, protocols=house.protocols
-            )
-        except ClusterError as error:
-            if error.is_gone:
-                raise SandboxLost("its pod is gone") from error
-            raise ChannelLost(str(error)) from error
-        if stream.protocol not in channels.PROTOCOLS:
-            await stream.close()
-            raise ChannelLost("the API server speaks none of our protocols for exec")
-        self._channel = ExecChannel(stream, self._on_cut)
-        house.start(self._channel.pump)
+        self._channel = await opened_channel(self._house, self.name, self._on_cut)
         return self._channel
 
     async def _drop_channel(self, why: str) -> None:
@@ -120,6 +132,8 @@ class KubeSandbox:
             self._channel.abandon()
 
     async def destroy(self) -> None:
+        if not self._is_ours:
+            return
         self._on_lost = None
         await self._drop_channel("the sandbox was ended")
         if not self.gone.is_set() and await delete(self._house.api, self._house.path(self.name), self._pod.metadata):
@@ -133,9 +147,58 @@ class KubeSandbox:
         self._on_lost = None
         await self._drop_channel("the sandbox was handed over")
         change = {"labels": {manifest.OWNER: manifest.FREE}, "annotations": {manifest.RUNS: str(runs)}}
-        await patch(self._house.api, self._house.path(self.name), self._pod.metadata, change)
+        await patch(self._house.api, self._house.path(self.name), self._pod.metadata, {"metadata": change})
         self._house.forget(self.uid)
         return True
+
+    async def share(self, session: SharedSession) -> None:
+        try:
+            await self._make_session(session)
+        except ClusterError as error:
+            text = f"the session could not be shown to other replicas: {error.message}"
+            raise SandboxStartFailed(text, reason="session") from error
+        # Until here whoever gives up has it deleted. From here on nothing is awaited: it is nobody's, or it is ours.
+        self._is_ours, self._on_lost = False, None
+        self._house.forget(self.uid)
+        if self._channel is not None:
+            self._channel.abandon()
+            self._house.start(partial(self._channel.close, "the session is everybody's"))
+
+    async def _make_session(self, session: SharedSession) -> None:
+        path = self._house.path(self.name)
+        for attempt in range(SHARE_ATTEMPTS):
+            change = session_pods.made_of(session, age_seconds=_age_seconds(self._pod), now=time.time())
+            try:
+                await patch(self._house.api, path, self._pod.metadata, change)
+                break
+            except ClusterError as error:
+                if error.status != CONFLICT or attempt == SHARE_ATTEMPTS - 1:
+                    raise
+            self._pod = _POD.decode(await self._house.api.call("GET", path))
+        with anyio.move_on_after(SEEN_SECONDS):
+            await self._seen_as_session.wait()
+
+
+def _age_seconds(pod: Pod) -> float:
+    return time.time() - datetime.fromisoformat(pod.metadata.creation_timestamp).timestamp()
+
+
+async def opened_channel(house: House, name: str, on_end: Callable[[], None]) -> ExecChannel:
+    """Exec the supervisor, or a bridge to it. Raises `ChannelLost`, or `SandboxLost` where there is no such pod."""
+    try:
+        stream = await house.api.exec(
+            house.path(name, "exec"), manifest.CONTAINER, manifest.SUPERVISE, protocols=house.protocols
+        )
+    except ClusterError as error:
+        if error.is_gone:
+            raise SandboxLost("its pod is gone") from error
+        raise ChannelLost(str(error)) from error
+    if stream.protocol not in channels.PROTOCOLS:
+        await stream.close()
+        raise ChannelLost("the API server speaks none of our protocols for exec")
+    channel = ExecChannel(stream, on_end)
+    house.start(channel.pump)
+    return channel
 
 
 async def delete(api: Api, path: str, metadata: Metadata, *, exactly: bool = False) -> bool:
@@ -147,13 +210,14 @@ async def delete(api: Api, path: str, metadata: Metadata, *, exactly: bool = Fal
     try:
         await api.call("DELETE", path, body=msgspec.json.encode(options))
     except ClusterError as error:
-        if error.status not in (404, 409):
+        if error.status not in (404, CONFLICT):
             raise
         return False
     return True
 
 
-async def patch(api: Api, path: str, metadata: Metadata, change: dict[str, dict[str, str]]) -> bytes:
-    """Change its metadata, if nobody has since we saw it. Raises `ClusterError` (409 when somebody has)."""
-    body = {"metadata": {"uid": metadata.uid, "resourceVersion": metadata.resource_version, **change}}
+async def patch(api: Api, path: str, metadata: Metadata, change: manifest.Manifest) -> bytes:
+    """Change a pod, if nobody has since we saw it. Raises `ClusterError` (`CONFLICT` when somebody has)."""
+    seen = {"uid": metadata.uid, "resourceVersion": metadata.resource_version}
+    body = {**change, "metadata": {**seen, **change["metadata"]}}
     return await api.call("PATCH", path, body=msgspec.json.encode(body), content=MERGE_PATCH)

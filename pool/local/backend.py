@@ -52,6 +52,7 @@ class LocalBackend:
     """Makes a sandbox in about 10 ms: one fork of a template that has everything loaded, one of the nursery."""
 
     name = "local"
+    sessions = None
 
     def __init__(self, plan: LocalPlan, groups: Groups) -> None:
         self._plan, self._groups = plan, groups

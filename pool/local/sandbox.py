@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from pool.backend import Reconnect
 from pool.errors import SandboxLost
+from pool.shared_session import SharedSession
 
 READ_BYTES = 256 * 1024
 
@@ -112,6 +113,7 @@ class LocalSandbox:
     reconnect: Reconnect | None = None
     runs = 0
     was_out_of_memory = False
+    proof = ""
 
     def __init__(
         self,
@@ -151,6 +153,9 @@ class LocalSandbox:
 
     async def hand_over(self, runs: int) -> bool:
         return False
+
+    async def share(self, session: SharedSession) -> None:
+        raise AssertionError("a sandbox of one machine is seen by one service")
 
     def let_go(self) -> None:
         """Close what we have of it: it is dead, or its whole launcher is."""

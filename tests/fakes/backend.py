@@ -11,6 +11,7 @@ from anyio.lowlevel import checkpoint
 
 from pool.backend import Isolation, Reconnect, Target
 from pool.settings import RunLimits
+from pool.shared_session import SharedSession
 from sandbox_runtime import wire
 from tests.fakes.supervisor import FakeChannel, FakeSupervisor
 
@@ -21,6 +22,7 @@ class FakeSandbox:
     reconnect: Reconnect | None = None
     runs = 0
     was_out_of_memory = False
+    proof = ""
 
     def __init__(
         self, name: str, supervisor: FakeSupervisor, backend: FakeBackend, on_lost: Callable[[], None]
@@ -44,6 +46,9 @@ class FakeSandbox:
     async def hand_over(self, runs: int) -> bool:
         return False
 
+    async def share(self, session: SharedSession) -> None:
+        raise AssertionError("never to be shared: it has no proof")
+
     def die(self) -> None:
         """End by itself: noticed by the backend, and the stream ends."""
         self.channel.end()
@@ -58,6 +63,7 @@ class FakeBackend:
     """Starts well-behaved supervisors, or what `next_starts` says, one entry a start."""
 
     name = "fake"
+    sessions = None
 
     def __init__(self, *, start: Start = FakeSupervisor) -> None:
         self.start = start

@@ -8,7 +8,6 @@ from typing import Any
 
 from pool import Snapshot
 from pool.kube import KubeBackend
-from pool.kube.owners import owner_of
 from tests.hostile.aftermath import Estate, opened, until
 from tests.places import LOCAL, Place
 from tests.sandboxes import Sandboxes
@@ -46,7 +45,7 @@ class PodEstate:
         """Pods of ours, as the API server tells, that no slot knows."""
         backend = self.boxes.pool.backend
         assert isinstance(backend, KubeBackend)
-        owned = [pod for pod in list(backend._reflector.mirror.pods.values()) if owner_of(pod) == backend.owner]
+        owned = [pod for pod in list(backend._reflector.mirror.pods.values()) if pod.owner == backend.owner]
         slots = sum(self.snapshot().slots.values())
         return [f"{len(owned)} pods for {slots} slots"] if len(owned) > slots else []
 

@@ -1,0 +1,131 @@
+"""Sessions of all replicas: found in our copy of the cluster, called through a channel of our own, swept by everybody.
+
+    a call ── found by its label ──▶ a channel: none ── exec, prove ──▶ ours ── a minute unused, or lost ──▶ none
+
+No call writes to the API server, and none but the first of a while reads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from pool.errors import PoolTimeout, SandboxLost
+from pool.kube.mirror import Change
+from pool.kube.pods import Pod
+from pool.kube.reflector import Reflector
+from pool.kube.sandbox import SEEN_SECONDS, House, delete
+from pool.kube.session_channel import SessionChannel
+from pool.kube.session_key import SessionKey
+from pool.kube.session_pods import is_over, open_session_of
+from pool.kube.troubles import ClusterError
+from pool.session import Session
+from pool.shared_session import SharedSession
+
+SWEEP_SECONDS = 5.0
+"""Between two looks at what is over or unused. Shorter gains nothing; longer counts sessions that have ended."""
+
+UNUSED_SECONDS = 60.0
+"""Then a channel is closed. Longer keeps a process in the pod for nobody, and meets the limits of proxies for streams
+on which nothing is said; shorter makes agents that think between two commands wait for an exec (0.1 s)."""
+
+
+class KubeSessions:
+    """One for the life of a backend that has a key."""
+
+    def __init__(self, house: House, reflector: Reflector, key: SessionKey) -> None:
+        self._house, self._reflector, self._key = house, reflector, key
+        self._channels: dict[str, SessionChannel] = {}
+        """By uid of the pod, as all here."""
+        self._ended: set[str] = set()
+        """By us; our copy may not show it yet."""
+        self._news = anyio.Event()
+
+    # --- as `SharedSessions` ---
+
+    def every(self) -> list[SharedSession]:
+        return [session for _, session in self._open()]
+
+    async def find(self, tenant: str, session_id: str) -> SharedSession | None:
+        with anyio.move_on_after(SEEN_SECONDS):
+            await self._reflector.synced.wait()
+            # SECURITY: another tenant's is waited for as one that never was: nobody can tell them apart by time.
+            while (found := self._found(session_id)) is None or found[1].tenant != tenant:
+                await self._news.wait()
+            return found[1]
+        if not self._reflector.is_current:
+            text = "the API server cannot be watched at present, and nobody here knows of this session"
+            raise PoolTimeout(text, retry_after_seconds=1.0)
+        return None
+
+    @asynccontextmanager
+    async def channel(self, session: SharedSession, *, deadline: float) -> AsyncIterator[Session]:
+        pod = self._pod_of(session)
+        channel = self._channels.get(pod.metadata.uid)
+        if channel is None:
+            channel = SessionChannel(self._house, pod, session, self._key.token(pod.metadata.uid))
+            self._channels[pod.metadata.uid] = channel
+        async with channel.used(deadline) as used:
+            yield used
+
+    async def end(self, session: SharedSession) -> None:
+        pod = self._pod_of(session)
+        try:
+            await delete(self._house.api, self._house.path(pod.metadata.name), pod.metadata)
+        except ClusterError as error:
+            text = f"the session could not be ended: {error.message}"
+            raise PoolTimeout(text, retry_after_seconds=1.0) from error
+        self._ended.add(pod.metadata.uid)
+
+    # --- for its backend ---
+
+    def saw(self, change: Change) -> None:
+        """A stream may stay open, and frozen, after its pod is gone (kubernetes#129144)."""
+        pod = change.new or change.old
+        if pod is None:
+            return
+        if change.new is None:
+            self._ended.discard(pod.metadata.uid)
+            if channel := self._channels.pop(pod.metadata.uid, None):
+                self._house.start(channel.drop)
+        self._news.set()
+        self._news = anyio.Event()
+
+    async def run(self) -> None:
+        while True:
+            await anyio.sleep(SWEEP_SECONDS)
+            await self._close_unused(anyio.current_time() - UNUSED_SECONDS)
+            await self._sweep()
+
+    # --- within ---
+
+    def _open(self) -> list[tuple[Pod, SharedSession]]:
+        now, pods = time.time(), self._reflector.mirror.pods.values()
+        each = [(pod, open_session_of(pod, now)) for pod in pods if pod.metadata.uid not in self._ended]
+        return [(pod, session) for pod, session in each if session is not None]
+
+    def _found(self, session_id: str) -> tuple[Pod, SharedSession] | None:
+        return next((each for each in self._open() if each[1].session_id == session_id), None)
+
+    def _pod_of(self, session: SharedSession) -> Pod:
+        """Raises `SandboxLost`."""
+        found = self._found(session.session_id)
+        if found is None:
+            raise SandboxLost("the session is over")
+        return found[0]
+
+    async def _close_unused(self, since: float) -> None:
+        for uid in [uid for uid, each in self._channels.items() if each.is_unused(since)]:
+            await self._channels.pop(uid).drop()
+
+    async def _sweep(self) -> None:
+        """Every replica does: whoever made them may be dead. What cannot be deleted now is tried again."""
+        now = time.time()
+        for pod in [each for each in self._reflector.mirror.pods.values() if is_over(each, now)]:
+            try:
+                await delete(self._house.api, self._house.path(pod.metadata.name), pod.metadata)
+            except ClusterError:
+                return
