@@ -99,7 +99,12 @@ def test_where_and_how_the_service_runs(objects: list[Object], given: Any):
     assert given["volumes"][0] in spec["volumes"]
     assert given["volumeMounts"][0] in only["volumeMounts"]
     # The folder of files is now the operator's volume, and no second one is mounted over it.
-    assert [mount["name"] for mount in only["volumeMounts"]] == ["service-executor", "service-tmp", "shared"]
+    assert [mount["name"] for mount in only["volumeMounts"]] == [
+        "service-executor",
+        "service-sessions",
+        "service-tmp",
+        "shared",
+    ]
 
 
 def test_how_it_is_reached(objects: list[Object], given: Any):

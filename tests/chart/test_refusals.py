@@ -31,10 +31,6 @@ UNSAFE = {
         ["pool.maxRunsPerSandbox=20"],
         "pool.maxRunsPerSandbox is 20 and pool.reuseScope is not set: say whose programs may share a pod",
     ),
-    "sessions that live on one of several replicas": (
-        ["sessions.max=4", "replicaCount=2", "fileStorage.shared=true"],
-        "sessions.max is 4 and replicaCount is 2: a session lives on the replica that made it",
-    ),
     "a limit of tenants without keys": (
         ["tenants.concurrency=4"],
         "tenants.concurrency is 4 and keys.existingSecret is not set: without keys nobody is a tenant",

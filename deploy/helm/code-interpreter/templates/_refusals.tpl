@@ -9,9 +9,6 @@
 {{- end }}
 
 {{- define "code-interpreter.refuseTenants" -}}
-{{- if and (gt (int64 .Values.replicaCount) 1) (gt (int64 (.Values.sessions.max | default 0)) 0) }}
-{{- fail (printf "sessions.max is %d and replicaCount is %d: a session lives on the replica that made it, and requests reach any. Set one of them to 1 or 0." (int64 .Values.sessions.max) (int64 .Values.replicaCount)) }}
-{{- end }}
 {{- if not .Values.keys.existingSecret }}
   {{- range $name, $value := .Values.tenants }}
     {{- if not (kindIs "invalid" $value) }}

@@ -101,10 +101,9 @@ tmpSizeLimit: {default: 64Mi, paths: [executor.tmpSizeLimit, codeInterpreter.kub
 {{- kindIs "invalid" .Values.shutdown.graceSeconds | ternary (add $longest $beside) .Values.shutdown.graceSeconds | int64 }}
 {{- end }}
 
-{{/* A session lives on the replica that made it, and no client is bound to one. */}}
-{{- define "code-interpreter.maxSessions" -}}
-{{- $most := kindIs "invalid" .Values.sessions.max | ternary 16 .Values.sessions.max }}
-{{- gt (int64 .Values.replicaCount) 1 | ternary 0 $most | int64 }}
+{{/* Of the Secret by which replicas are let into each other's sessions. */}}
+{{- define "code-interpreter.sessionSecret" -}}
+{{- .Values.sessions.existingSecret | default (printf "%s-sessions" (include "code-interpreter.fullname" .)) }}
 {{- end }}
 
 {{/* Variables of the service (broker/settings.py), beside those that are read from the pod. */}}
@@ -135,7 +134,10 @@ BROKER_GRACE_SECONDS: {{ include "code-interpreter.graceSeconds" . | quote }}
 BROKER_POOL_SIZE: {{ .Values.pool.size | int64 | quote }}
 BROKER_QUEUE: {{ .Values.pool.queue | int64 | quote }}
 BROKER_MAX_RUNS_PER_SANDBOX: {{ .Values.pool.maxRunsPerSandbox | int64 | quote }}
-BROKER_MAX_SESSIONS: {{ include "code-interpreter.maxSessions" . | quote }}
+BROKER_MAX_SESSIONS: {{ .Values.sessions.max | int64 | quote }}
+{{- if .Values.sessions.max }}
+BROKER_SESSION_SECRET_FILE: {{ printf "/etc/code-interpreter-sessions/%s" .Values.sessions.secretKey | quote }}
+{{- end }}
 BROKER_SESSION_WORKSPACE_MB: {{ include "code-interpreter.mebibytes" .Values.sessions.workspaceSizeLimit | quote }}
 BROKER_IDEMPOTENCY_TTL_SECONDS: {{ .Values.codeInterpreter.idempotencyTtlSeconds | int64 | quote }}
 BROKER_PLAYGROUND: {{ has (toString .Values.codeInterpreter.playground) (list "on" "true") | ternary "on" "off" | quote }}
