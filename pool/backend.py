@@ -79,7 +79,7 @@ class Sandbox(Protocol):
     async def share(self, session: SharedSession) -> None:
         """Let any service of the kind find it as this session. From here on it is not ours: `destroy` leaves it alone.
 
-        Only where it has a `proof`. Raises `SandboxStartFailed`, and it is ours still.
+        Only where it has a `proof`. Raises `PoolTimeout`, and it is ours still.
         """
 
 

@@ -96,7 +96,7 @@ class Lease:
     async def share(self, session_id: str, tenant: str, *, expires_at: float) -> None:
         """Leave the session to all services of the kind: it outlives the lease, and its channel here ends.
 
-        Raises `SandboxStartFailed`; then it goes with the lease.
+        Raises `PoolTimeout`; then it goes with the lease.
         """
         await self._held.share(
             SharedSession(

@@ -12,7 +12,7 @@ import anyio
 import msgspec
 
 from pool.backend import Reconnect
-from pool.errors import ChannelLost, SandboxLost, SandboxStartFailed
+from pool.errors import ChannelLost, PoolTimeout, SandboxLost
 from pool.kube import channels, manifest, session_pods
 from pool.kube.api import MERGE_PATCH, Api
 from pool.kube.pods import Metadata, Pod
@@ -156,7 +156,7 @@ class KubeSandbox:
             await self._make_session(session)
         except ClusterError as error:
             text = f"the session could not be shown to other replicas: {error.message}"
-            raise SandboxStartFailed(text, reason="session") from error
+            raise PoolTimeout(text, retry_after_seconds=1.0) from error
         # Until here whoever gives up has it deleted. From here on nothing is awaited: it is nobody's, or it is ours.
         self._is_ours, self._on_lost = False, None
         self._house.forget(self.uid)

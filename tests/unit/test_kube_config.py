@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from broker.backends import create_backend
+from broker.setting_values import SettingsError
+from broker.settings import Settings
 from pool.kube.config import ConfigUnusable, ExecutorConfig, decoded
 
 LEAST: dict[str, Any] = {"namespace": "agents", "image": "executor:1", "pool": "ci", "anchor": "ci-anchor"}
@@ -51,3 +55,21 @@ def test_no_json_is_refused():
 
 def test_without_owner_references_no_anchor_is_needed():
     assert read(anchor="", setOwnerReferences=False).anchor == ""
+
+
+@pytest.mark.parametrize(
+    ("secret", "words"),
+    [(None, "cannot be read: No such file"), (b"  0123456789abcdef\n", "has 16 bytes, and needs 32")],
+)
+def test_a_secret_of_sessions_that_is_none_stops_the_start(tmp_path: Path, secret: bytes | None, words: str):
+    executor, path = tmp_path / "executor.json", tmp_path / "secret"
+    executor.write_bytes(msgspec.json.encode({**LEAST, "egressCheck": {"mode": "off"}}))
+    if secret is not None:
+        path.write_bytes(secret)
+    settings = Settings(
+        executor_backend="kubernetes", executor_file=str(executor), session_secret_file=str(path), preload=()
+    )
+    with pytest.raises(SettingsError, match=words):
+        create_backend(settings, preload=())
+    path.write_bytes(b"0" * 32)
+    assert create_backend(settings, preload=()).name == "kubernetes"

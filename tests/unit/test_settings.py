@@ -75,6 +75,11 @@ REFUSED = [
         "EXECUTOR_BACKEND=docker: needs one of kubernetes, local; the nearest is local.",
     ),
     (
+        {"BROKER_SESSION_SECRET_FILE": "/secret"},
+        "BROKER_SESSION_SECRET_FILE=/secret needs EXECUTOR_BACKEND=kubernetes: a session of one machine has one"
+        " service.",
+    ),
+    (
         {"EXECUTOR_BACKEND": "kubernetes"},
         "EXECUTOR_BACKEND=kubernetes needs BROKER_EXECUTOR_FILE, which says how pods are to be: the chart has it.",
     ),

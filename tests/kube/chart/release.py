@@ -65,7 +65,7 @@ class Release:
 
     def remains(self) -> list[str]:
         """What is left of it in its namespace, but for what every namespace has."""
-        kinds = "pods,leases,configmaps,services,deployments,roles,rolebindings,networkpolicies,serviceaccounts"
+        kinds = "pods,leases,configmaps,secrets,services,deployments,roles,rolebindings,networkpolicies,serviceaccounts"
         found = self.cluster.kubectl("get", kinds, "-n", self.namespace, "-o", "name").split()
         return [name for name in found if not name.endswith(("/kube-root-ca.crt", "serviceaccount/default"))]
 
@@ -80,14 +80,29 @@ class Release:
         return found
 
     def post(self, body: dict[str, Any] = README_REQUEST) -> Answer:
+        return self.call("POST", "/v1/execute", body)
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Answer:
+        """On a connection of its own: whichever replica takes it."""
         with closing(http.client.HTTPConnection(self.address, 8000, timeout=70)) as connection:
-            return asked(connection, body)
+            return asked(connection, body, method, path)
+
+    def bash(self, session_id: str, command: str) -> str:
+        answer = self.call("POST", f"/v1/sessions/{session_id}/bash", {"cmd": command})
+        assert (answer.status, answer.body.get("exit_code")) == (200, 0), answer
+        stdout: str = answer.body["stdout"]
+        return stdout
 
 
-def asked(connection: http.client.HTTPConnection, body: dict[str, Any]) -> Answer:
-    connection.request("POST", "/v1/execute", json.dumps(body), {"Content-Type": "application/json"})
+def asked(
+    connection: http.client.HTTPConnection,
+    body: dict[str, Any] | None,
+    method: str = "POST",
+    path: str = "/v1/execute",
+) -> Answer:
+    connection.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
     response = connection.getresponse()
-    return Answer(response.status, json.loads(response.read()))
+    return Answer(response.status, json.loads(response.read() or "null"))
 
 
 class Load:

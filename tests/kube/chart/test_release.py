@@ -79,6 +79,37 @@ def test_a_roll_out_keeps_the_pods_warm(release: Release):
     assert before & after
 
 
+TWO_REPLICAS = ("replicaCount=2", "fileStorage.shared=true", "pool.size=1", "sessions.workspaceSizeLimit=64Mi")
+
+
+def test_a_session_is_every_replicas_and_outlives_a_roll_out_and_not_the_release(
+    cluster: Cluster, images: Images, enforcer: None
+):
+    serve = "echo kept > index.html; python3 -m http.server --bind 127.0.0.1 8080 > log 2>&1 &"
+    ask = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8080/').read().decode(), end='')"
+    wait = "until (exec 3<>/dev/tcp/127.0.0.1/8080) 2>/dev/null; do sleep 0.05; done"
+    look = f'{wait}; python3 -c "{ask}"'
+    with installed(cluster, images, *TWO_REPLICAS) as release:
+        assert release.call("GET", "/health").body["version"] == "0.4.4"
+        session = release.call("POST", "/v1/sessions", {"ttl_seconds": 600}).body["session_id"]
+        release.bash(session, serve)
+        assert [release.bash(session, look) for _ in range(8)] == ["kept\n"] * 8
+        before = session_secret(release)
+        release.upgrade(*TWO_REPLICAS, "podAnnotations.rolled=yes")
+        eventually(lambda: len(release.pods("service")) == 2, 120)
+        assert session_secret(release) == before
+        assert [release.bash(session, look) for _ in range(8)] == ["kept\n"] * 8
+        uninstall(release)
+        eventually(lambda: not release.remains(), 60)
+
+
+def session_secret(release: Release) -> str:
+    data: dict[str, str] = release.cluster.get("secret", "ci-code-interpreter-sessions", "-n", release.namespace)[
+        "data"
+    ]
+    return data["secret"]
+
+
 def test_a_release_that_is_uninstalled_leaves_nothing(cluster: Cluster, images: Images, enforcer: None):
     with installed(cluster, images, "pool.size=2") as release:
         assert release.post().status == 200

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 
 from tests.cluster.harness import eventually
+from tests.kube.support.outages import without
 from tests.kube.support.replicas import Estate
 
 pytestmark = pytest.mark.slow
 
-BURIED_SECONDS = 60.0
+BURIED_SECONDS, AWAY_SECONDS = 60.0, 3.0
 BEGIN = "echo kept > file; sleep 1000 & echo $! > pid"
 LOOK = "cat file; kill -0 $(cat pid) && echo alive"
 
@@ -47,6 +49,20 @@ def test_its_time_ends_it_after_its_maker_has_died(own: Estate):
         doomed.kill()
         eventually(lambda: survivor.ask(session, "true").status_code == 404, 20)
         eventually(lambda: not own.session_pods(), 40)
+
+
+@pytest.mark.parametrize("component", ["apiserver", "containerd", "kubelet"])
+async def test_what_carries_its_channels_is_killed_and_calls_come_through(own: Estate, component: str):
+    own.cluster.require_ours("stopping a component")
+    with own.replica("one") as one, own.replica("two") as two:
+        session = one.open()
+        one.bash(session, BEGIN)
+        assert two.bash(session, LOOK) == "kept\nalive\n"
+        async with without(own.cluster, component):
+            await anyio.sleep(AWAY_SECONDS)
+        for each in (one, two):
+            assert each.bash(session, LOOK) == "kept\nalive\n"
+        assert one.close(session) == 204
 
 
 def test_without_a_secret_it_lives_on_the_replica_that_made_it(own: Estate):
