@@ -1,0 +1,146 @@
+"""Sessions in one replica's copy of the cluster: found, waited for, counted, ended and swept."""
+
+from __future__ import annotations
+
+import json
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+
+from pool.errors import PoolTimeout, SandboxLost
+from pool.kube.mirror import Change, Mirror
+from pool.kube.pods import Pod
+from pool.kube.session_key import SessionKey
+from pool.kube.session_pods import made_of
+from pool.kube.sessions import SWEEP_SECONDS, KubeSessions
+from pool.kube.troubles import ClusterError
+from pool.settings import RunLimits
+from pool.shared_session import SharedSession
+from tests.fakes.clock import in_virtual_time
+
+
+def session(name: str, tenant: str = "ana", *, left_seconds: float = 600.0) -> SharedSession:
+    ends = time.time() + left_seconds
+    return SharedSession(session_id=name, tenant=tenant, expires_at=ends, protocol=3, limits=RunLimits())
+
+
+def pod(shown: SharedSession, status: dict[str, Any] | None = None) -> Pod:
+    metadata = made_of(shown, age_seconds=1.0, now=time.time())["metadata"]
+    named = {"name": f"pod-{shown.session_id}", "uid": f"uid-{shown.session_id}", "resourceVersion": "1"}
+    return msgspec.convert({"metadata": {**named, **metadata}, "status": status or {"phase": "Running"}}, Pod)
+
+
+class Replica:
+    """What one has: an API server that says yes unless it is away, and a copy that shows what the test says."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.is_away = False
+        self.reflector = SimpleNamespace(mirror=Mirror(), is_current=True, synced=anyio.Event())
+        self.reflector.synced.set()
+        self.api = self
+        self.sessions = KubeSessions(self, self.reflector, SessionKey(b"k" * 32))  # type: ignore[arg-type]  # as much as is used
+
+    async def call(self, method: str, path: str, *, body: bytes) -> bytes:
+        if self.is_away:
+            raise ClusterError(0, "", "the API server did not answer")
+        precondition = json.loads(body)["preconditions"]["uid"]
+        self.asked.append(f"{method} {path} {precondition}")
+        return b""
+
+    def path(self, name: str = "", *rest: str) -> str:
+        return name
+
+    def shows(self, *pods: Pod) -> None:
+        for each in pods:
+            self.reflector.mirror.pods[each.metadata.uid] = each
+            self.sessions.saw(Change(None, each))
+
+
+@in_virtual_time
+async def test_one_that_another_replica_has_just_made_is_waited_for() -> None:
+    replica = Replica()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_later, replica, session("s"))
+        found = await replica.sessions.find("ana", "s")
+    assert found is not None
+    assert found.session_id == "s"
+
+
+async def _later(replica: Replica, shown: SharedSession) -> None:
+    await anyio.sleep(0.5)
+    replica.shows(pod(session("other")))
+    await anyio.sleep(0.4)
+    replica.shows(pod(shown))
+
+
+@in_virtual_time
+async def test_anothers_takes_as_long_to_be_not_found_as_one_that_never_was() -> None:
+    replica, taken = Replica(), []
+    replica.shows(pod(session("theirs", "bob")))
+    for name in ("theirs", "never"):
+        began = anyio.current_time()
+        assert await replica.sessions.find("ana", name) is None
+        taken.append(anyio.current_time() - began)
+    assert taken[0] == taken[1]
+
+
+@in_virtual_time
+async def test_a_replica_that_sees_nothing_does_not_say_that_there_is_none() -> None:
+    replica = Replica()
+    replica.reflector.is_current = False
+    with pytest.raises(PoolTimeout, match="cannot be watched"):
+        await replica.sessions.find("ana", "s")
+    replica.shows(pod(session("s")))
+    assert await replica.sessions.find("ana", "s") is not None
+
+
+@in_virtual_time
+async def test_those_that_are_open_are_counted_and_no_others() -> None:
+    replica = Replica()
+    replica.shows(
+        pod(session("a")), pod(session("b", "bob")), pod(session("c", left_seconds=-1)), pod(session("d"), ENDED)
+    )
+    assert {each.session_id for each in replica.sessions.every()} == {"a", "b"}
+
+
+ENDED = {"phase": "Succeeded"}
+
+
+@in_virtual_time
+async def test_one_that_was_ended_here_is_gone_before_the_copy_shows_it() -> None:
+    replica, ending = Replica(), session("s")
+    replica.shows(pod(ending))
+    await replica.sessions.end(ending)
+    assert replica.asked == ["DELETE pod-s uid-s"]
+    assert (await replica.sessions.find("ana", "s"), replica.sessions.every()) == (None, [])
+    with pytest.raises(SandboxLost):
+        await replica.sessions.end(ending)
+
+
+@in_virtual_time
+async def test_one_that_cannot_be_ended_now_is_open_still() -> None:
+    replica, ending = Replica(), session("s")
+    replica.shows(pod(ending))
+    replica.is_away = True
+    with pytest.raises(PoolTimeout, match="could not be ended"):
+        await replica.sessions.end(ending)
+    assert len(replica.sessions.every()) == 1
+
+
+@in_virtual_time
+async def test_whatever_is_over_is_swept_by_whoever_sees_it_when_it_can() -> None:
+    replica = Replica()
+    replica.shows(pod(session("a")), pod(session("late", left_seconds=-60)), pod(session("ended"), ENDED))
+    replica.is_away = True
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(replica.sessions.run)
+        await anyio.sleep(1.5 * SWEEP_SECONDS)
+        replica.is_away = False
+        await anyio.sleep(SWEEP_SECONDS)
+        tasks.cancel_scope.cancel()
+    assert sorted(replica.asked) == ["DELETE pod-ended uid-ended", "DELETE pod-late uid-late"]
