@@ -201,7 +201,16 @@ OPERATIONS = (
         takes=bodies.BashBody,
         answer=schemas.BashResult,
         example={"cmd": "ls -l && python3 -m pytest -q"},
-        errors=(*LIMITED, *TAKES_BODY, errors.Unprocessable, errors.BodiesFull, errors.SessionMissing, *LOST),
+        errors=(
+            *LIMITED,
+            *TAKES_BODY,
+            errors.Unprocessable,
+            errors.BodiesFull,
+            errors.SessionMissing,
+            PoolSaturated,
+            PoolTimeout,
+            *LOST,
+        ),
     ),
     Operation(
         method="delete",
@@ -211,7 +220,7 @@ OPERATIONS = (
         summary="Close a session.",
         description="All that runs in it is ended, and its files are gone.",
         status=204,
-        errors=(errors.SessionMissing,),
+        errors=(errors.SessionMissing, PoolTimeout),
     ),
     Operation(
         method="post",

@@ -135,6 +135,27 @@ def test_a_change_of_what_pods_are_made_of_rolls_the_service():
     assert checksum() != checksum("executor.image.tag=v2")
 
 
+def test_replicas_have_sessions_where_each_can_serve_all():
+    replicas = sets("replicaCount=3", "fileStorage.shared=true")
+    assert variables(rendered(replicas))["BROKER_MAX_SESSIONS"] == "16"
+    assert variables(rendered([*replicas, *sets("executor.runtimeClassName=gvisor")]))["BROKER_MAX_SESSIONS"] == "0"
+    assert variables(rendered(sets("executor.runtimeClassName=gvisor")))["BROKER_MAX_SESSIONS"] == "16"
+
+
+def test_the_secret_of_sessions_is_the_charts_or_the_one_that_is_named():
+    secret = the(rendered(), "Secret")
+    [volume] = [each for each in pod_spec(rendered())["volumes"] if each["name"] == "service-sessions"]
+    assert volume["secret"]["secretName"] == secret["metadata"]["name"]
+    named = rendered(sets("sessions.existingSecret=mine", "sessions.secretKey=key"))
+    assert [item for item in named if item["kind"] == "Secret"] == []
+    [volume] = [each for each in pod_spec(named)["volumes"] if each["name"] == "service-sessions"]
+    assert volume["secret"]["secretName"] == "mine"
+    assert variables(named)["BROKER_SESSION_SECRET_FILE"] == "/etc/code-interpreter-sessions/key"
+    without = rendered(sets("sessions.max=0"))
+    assert [item for item in without if item["kind"] == "Secret"] == []
+    assert "BROKER_SESSION_SECRET_FILE" not in variables(without)
+
+
 def test_a_namespace_of_its_own():
     objects = rendered(BRANCHES["own-namespace"])
     labels = the(objects, "Namespace", "programs")["metadata"]["labels"]
@@ -184,6 +205,10 @@ NOTICES = {
     "a short grace": (["shutdown.graceSeconds=10"], "shutdown.graceSeconds is 10, less than the longest run"),
     "health for readiness": (["readinessProbe.httpGet.path=/health"], "readinessProbe asks /health"),
     "a limit range alone": (["executorResourceQuota.limitRange.enabled=true"], "limitRange has no effect"),
+    "sessions that would live on one of several replicas": (
+        ["executor.runtimeClassName=runsc", "replicaCount=2", "fileStorage.shared=true"],
+        "No sessions: with executor.runtimeClassName runsc, which has no Landlock, each would live on the one replica",
+    ),
     "a quota too small for pods": (
         ["executorResourceQuota={enabled: true, hard: {pods: 18}}", "executor.namespace.name=programs"],
         "executorResourceQuota.hard.pods is 18: with 16 programs running, the 4 warm pods that should wait beside them",

@@ -52,6 +52,9 @@
 * There are no keys (keys.existingSecret): whoever reaches the port can run programs and read every stored file.
 {{- end }}
 {{- $settings := include "code-interpreter.settings" . | fromJson }}
+{{- if and .Values.sessions.max (eq (include "code-interpreter.maxSessions" .) "0") }}
+* No sessions: with executor.runtimeClassName {{ $settings.runtimeClassName }}, which has no Landlock, each would live on the one replica that made it, and replicaCount is {{ int64 .Values.replicaCount }}. One replica has them.
+{{- end }}
 {{- $files := .Values.files }}
 {{- $mounted := false }}
 {{- range .Values.volumeMounts }}{{ if eq (trimSuffix "/" .mountPath) (trimSuffix "/" $files.directory) }}{{ $mounted = true }}{{ end }}{{ end }}

@@ -36,9 +36,8 @@
 {{- if not $settings.readOnlyRootFilesystem }}
 {{- fail "executor.securityContext.readOnlyRootFilesystem is false: what one program writes outside its folders would be there for the next. Only true is possible." }}
 {{- end }}
-{{- $class := $settings.runtimeClassName | default "" }}
-{{- if and (regexMatch "gvisor|runsc" (lower $class)) (eq (toJson .Values.executor.hostUsers) "false") }}
-{{- fail (printf "executor.hostUsers is false and executor.runtimeClassName is %s: gVisor refuses pods with a user namespace. Leave hostUsers out." $class) }}
+{{- if and (include "code-interpreter.lacksLandlock" .) (eq (toJson .Values.executor.hostUsers) "false") }}
+{{- fail (printf "executor.hostUsers is false and executor.runtimeClassName is %s: gVisor refuses pods with a user namespace. Leave hostUsers out." $settings.runtimeClassName) }}
 {{- end }}
 {{- end }}
 

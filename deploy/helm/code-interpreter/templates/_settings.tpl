@@ -101,6 +101,18 @@ tmpSizeLimit: {default: 64Mi, paths: [executor.tmpSizeLimit, codeInterpreter.kub
 {{- kindIs "invalid" .Values.shutdown.graceSeconds | ternary (add $longest $beside) .Values.shutdown.graceSeconds | int64 }}
 {{- end }}
 
+{{/* "true" where the sandboxes' kernel has no Landlock. */}}
+{{- define "code-interpreter.lacksLandlock" -}}
+{{- $settings := include "code-interpreter.settings" . | fromJson }}
+{{- regexMatch "gvisor|runsc" (lower ($settings.runtimeClassName | default "")) | ternary "true" "" }}
+{{- end }}
+
+{{/* Without Landlock a session lives on the replica that made it, and no client is bound to one. */}}
+{{- define "code-interpreter.maxSessions" -}}
+{{- $alone := and (gt (int64 .Values.replicaCount) 1) (include "code-interpreter.lacksLandlock" .) }}
+{{- $alone | empty | ternary .Values.sessions.max 0 | int64 }}
+{{- end }}
+
 {{/* Of the Secret by which replicas are let into each other's sessions. */}}
 {{- define "code-interpreter.sessionSecret" -}}
 {{- .Values.sessions.existingSecret | default (printf "%s-sessions" (include "code-interpreter.fullname" .)) }}
@@ -134,7 +146,7 @@ BROKER_GRACE_SECONDS: {{ include "code-interpreter.graceSeconds" . | quote }}
 BROKER_POOL_SIZE: {{ .Values.pool.size | int64 | quote }}
 BROKER_QUEUE: {{ .Values.pool.queue | int64 | quote }}
 BROKER_MAX_RUNS_PER_SANDBOX: {{ .Values.pool.maxRunsPerSandbox | int64 | quote }}
-BROKER_MAX_SESSIONS: {{ .Values.sessions.max | int64 | quote }}
+BROKER_MAX_SESSIONS: {{ include "code-interpreter.maxSessions" . | quote }}
 {{- if .Values.sessions.max }}
 BROKER_SESSION_SECRET_FILE: {{ printf "/etc/code-interpreter-sessions/%s" .Values.sessions.secretKey | quote }}
 {{- end }}
