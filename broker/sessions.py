@@ -81,7 +81,7 @@ class Sessions:
         return len(self._every())
 
     async def run(self) -> None:
-        """Own their tasks; cancelled, it ends all sessions."""
+        """Own their tasks; cancelled, it ends all sessions that are ours alone."""
         try:
             async with anyio.create_task_group() as self._tasks:
                 await anyio.sleep_forever()
@@ -104,7 +104,7 @@ class Sessions:
             await held.settled.wait()
         except BaseException:
             held.scope.cancel()
-            if held.is_shared:
+            if held.is_shared and self._tasks is not None:
                 self._tasks.start_soon(self._end_unheard_of, tenant, held.session_id)
             raise
         if held.error is not None:
@@ -149,8 +149,9 @@ class Sessions:
 
     def _held_by_us(self, tenant: Tenant, session_id: str) -> Held | None:
         held = self._held.get(session_id)
-        is_open = held is not None and held.session is not None and not held.unwanted.is_set()
-        return held if is_open and held is not None and held.tenant == tenant.name else None
+        if held is None or held.tenant != tenant.name or held.session is None or held.unwanted.is_set():
+            return None
+        return held
 
     async def _shared(self, tenant: Tenant, session_id: str) -> tuple[SharedSessions, SharedSession]:
         """Raises `SessionMissing`, or `PoolTimeout` where nobody can know."""
@@ -169,7 +170,8 @@ class Sessions:
 
     def _every(self) -> dict[str, Held | SharedSession]:
         shared = self._pool.backend.sessions
-        return {**self._held, **{each.session_id: each for each in (shared.every() if shared is not None else ())}}
+        everybodys = shared.every() if shared is not None else ()
+        return {**self._held, **{each.session_id: each for each in everybodys}}
 
     def _check_room(self, tenant: Tenant) -> None:
         """Raises `SessionsFull`."""
