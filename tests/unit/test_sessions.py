@@ -1,4 +1,4 @@
-"""Sessions that are everybody's, as the broker of one replica has them: made, counted, and never left to nobody."""
+"""Sessions as the broker of one replica has them: those that are everybody's, and those that are its own alone."""
 
 from __future__ import annotations
 
@@ -12,12 +12,27 @@ import pytest
 
 from broker.errors import SessionMissing, SessionsFull
 from broker.limits import Limits
-from broker.sessions import Sessions
+from broker.sessions import PROBE_SECONDS, Sessions
 from broker.tenants import Tenant
-from pool import RunLimits, SharedSession
+from pool import RunLimits, SandboxLost, SharedSession
 from tests.fakes.clock import in_virtual_time
 
 ANA, BOB = Tenant("ana", Limits(sessions=2)), Tenant("bob", Limits(sessions=2))
+
+
+class Probed:
+    """A session on its maker's channel."""
+
+    is_lost = False
+
+    def __init__(self) -> None:
+        self.probed_at: list[float] = []
+        self.is_alive = True
+
+    async def probe(self, deadline: float) -> None:
+        self.probed_at.append(anyio.current_time())
+        if not self.is_alive:
+            raise SandboxLost("it fell silent")
 
 
 class Cluster:
@@ -27,6 +42,8 @@ class Cluster:
         self.open: dict[str, SharedSession] = {}
         self.before_it_shows: Callable[[], None] = lambda: None
         self.leases = 0
+        self.may_be_shared = True
+        self.session = Probed()
         self.backend = SimpleNamespace(sessions=self)
 
     # --- as a pool ---
@@ -36,13 +53,16 @@ class Cluster:
         self.leases += 1
         try:
             yield SimpleNamespace(
-                over=anyio.Event(), may_be_shared=True, open_session=self._become_session, share=self._share
+                over=anyio.Event(),
+                may_be_shared=self.may_be_shared,
+                open_session=self._become_session,
+                share=self._share,
             )
         finally:
             self.leases -= 1
 
-    async def _become_session(self, **_: Any) -> object:
-        return object()
+    async def _become_session(self, **_: Any) -> Probed:
+        return self.session
 
     async def _share(self, session_id: str, tenant: str, *, expires_at: float) -> None:
         await anyio.sleep(0.1)
@@ -133,3 +153,31 @@ async def test_one_whose_opener_leaves_in_the_last_moment_is_ended() -> None:
         assert len(cluster.open) == 1
         await anyio.sleep(0.1)
         assert (cluster.open, cluster.leases) == ({}, 0)
+
+
+# --- where none can be shared ---
+
+
+@in_virtual_time
+async def test_one_that_is_ours_alone_is_kept_alive_for_its_time_and_found_here_only() -> None:
+    cluster = Cluster()
+    cluster.may_be_shared = False
+    async with replicas(cluster) as (one, two):
+        began, session_id = anyio.current_time(), await opened(one, ANA)
+        with pytest.raises(SessionMissing):
+            await two.close(ANA, session_id)
+        await anyio.sleep(1.5 * PROBE_SECONDS)
+        assert (cluster.session.probed_at, cluster.leases) == ([began + PROBE_SECONDS], 1)
+        await anyio.sleep(PROBE_SECONDS)
+        assert (cluster.leases, len(one)) == (0, 0)
+
+
+@in_virtual_time
+async def test_one_that_gives_no_sign_of_life_takes_no_place() -> None:
+    cluster = Cluster()
+    cluster.may_be_shared = False
+    async with replicas(cluster) as (one, _):
+        await opened(one, ANA)
+        cluster.session.is_alive = False
+        await anyio.sleep(PROBE_SECONDS + 1)
+        assert (cluster.leases, len(one)) == (0, 0)
