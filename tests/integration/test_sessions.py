@@ -128,13 +128,13 @@ def test_calls_at_once_wait_for_each_other(agent: Agent):
 
 def test_a_call_that_others_leave_no_time_is_refused_and_harms_none(service: Running):
     agent = opened(service)
-    first = threading.Thread(target=agent.bash, args=("sleep 11; echo done > file",), kwargs={"timeout_ms": 20_000})
+    first = threading.Thread(target=agent.bash, args=("touch begun; sleep 11",), kwargs={"timeout_ms": 20_000})
     first.start()
-    service.until(lambda: service.service.active == 1)
-    refused = agent.ask("touch never", timeout_ms=100)
+    while (refused := agent.ask("test -e begun && touch never", timeout_ms=100)).status_code == 200:
+        pass  # it came before the first one
     assert (refused.status_code, refused.json()["code"], refused.json()["retryable"]) == (503, "pool_timeout", True)
     first.join()
-    assert agent.bash("ls") == "file\n"
+    assert agent.bash("ls") == "begun\n"
     agent.close()
 
 
