@@ -20,7 +20,7 @@ from pool.kube.reflector import Reflector
 from pool.kube.sandbox import SEEN_SECONDS, House, delete
 from pool.kube.session_channel import SessionChannel
 from pool.kube.session_key import SessionKey
-from pool.kube.session_pods import is_over, open_session_of
+from pool.kube.session_pods import SESSION, is_over, open_session_of
 from pool.kube.troubles import ClusterError
 from pool.session import Session
 from pool.shared_session import SharedSession
@@ -47,7 +47,7 @@ class KubeSessions:
     # --- as `SharedSessions` ---
 
     def every(self) -> list[SharedSession]:
-        return [session for _, session in self._open()]
+        return [session for pod in self._reflector.mirror.pods.values() if (session := self._open(pod)) is not None]
 
     async def find(self, tenant: str, session_id: str) -> SharedSession | None:
         with anyio.move_on_after(SEEN_SECONDS):
@@ -102,13 +102,15 @@ class KubeSessions:
 
     # --- within ---
 
-    def _open(self) -> list[tuple[Pod, SharedSession]]:
-        now, pods = time.time(), self._reflector.mirror.pods.values()
-        each = [(pod, open_session_of(pod, now)) for pod in pods if pod.metadata.uid not in self._ended]
-        return [(pod, session) for pod, session in each if session is not None]
+    def _open(self, pod: Pod) -> SharedSession | None:
+        return None if pod.metadata.uid in self._ended else open_session_of(pod, time.time())
 
     def _found(self, session_id: str) -> tuple[Pod, SharedSession] | None:
-        return next((each for each in self._open() if each[1].session_id == session_id), None)
+        for pod in self._reflector.mirror.pods.values():
+            # The label first: terms are decoded for one pod, not for all.
+            if pod.metadata.labels.get(SESSION) == session_id and (session := self._open(pod)) is not None:
+                return pod, session
+        return None
 
     def _pod_of(self, session: SharedSession) -> Pod:
         """Raises `SandboxLost`."""
@@ -122,10 +124,11 @@ class KubeSessions:
             await self._channels.pop(uid).drop()
 
     async def _sweep(self) -> None:
-        """Every replica does: whoever made them may be dead. What cannot be deleted now is tried again."""
+        """Every replica does: whoever made them may be dead. One that cannot be deleted now is tried again."""
         now = time.time()
         for pod in [each for each in self._reflector.mirror.pods.values() if is_over(each, now)]:
             try:
                 await delete(self._house.api, self._house.path(pod.metadata.name), pod.metadata)
-            except ClusterError:
-                return
+            except ClusterError as error:
+                if not error.status:
+                    return
