@@ -60,6 +60,27 @@ def test_a_guest_knocks_in_vain(pair: Pair):
     one.close(session)
 
 
+CROWD = """
+import socket, time
+doors = []
+for _ in range(100):
+    doors.append(socket.socket(socket.AF_UNIX))
+    doors[-1].connect("\\0code-interpreter/supervisor")
+open("crowded", "w").close()
+time.sleep(1000)
+"""
+
+
+def test_a_guest_that_crowds_the_door_keeps_nobody_out(pair: Pair):
+    one, two = pair
+    session = one.open()
+    one.bash(
+        session, f"cat > crowd.py <<'E'\n{CROWD}\nE\npython3 crowd.py & until test -e crowded; do sleep 0.05; done"
+    )
+    assert two.bash(session, "echo in") == "in\n"
+    one.close(session)
+
+
 def test_a_guest_reads_the_token_nowhere(pair: Pair):
     one, two = pair
     session = one.open()
