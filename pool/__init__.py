@@ -1,4 +1,4 @@
-"""The warm pool. `SandboxPool.lease` is its whole API; the rest are the values that go in and out."""
+"""The warm pool. `SandboxPool.lease` is its API, with `Backend.sessions` for what outlives a lease; the rest are values."""
 
 from pool.backend import Backend, Channel, Isolation, Sandbox, Target
 from pool.caller import ANYBODY, Caller
