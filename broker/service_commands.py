@@ -33,8 +33,7 @@ KEY_BYTES = 32
 """256 bits: nobody guesses one, so nothing slows guessing down."""
 
 
-def _judge(raised: Exception) -> Ending:
-    error = bare(raised)
+def _judge(error: Exception) -> Ending:
     known = isinstance(error, SettingsError | run_once.TooLong | PoolError | SandboxError | ProtocolError | OSError)
     status = REFUSED if isinstance(error, SettingsError) else NOT_DONE
     return Ending(status, str(error) if known else of_its_own(error))

@@ -106,8 +106,8 @@ def test_a_pure_module_touches_nothing(name):
 
 
 def test_the_pool_knows_no_http_and_no_broker():
-    known = [importers(top, "pool") for top in ("broker", "starlette", "prometheus_client", "uvicorn")]
-    assert known == [[], [], [], []]
+    tops = ("broker", "code_interpreter_client", "starlette", "prometheus_client", "uvicorn")
+    assert {top: importers(top, "pool") for top in tops} == dict.fromkeys(tops, [])
 
 
 def test_the_broker_uses_only_public_names_of_the_pool():

@@ -50,15 +50,22 @@ def sentences(judge: Callable[[Exception], Ending]) -> Callable[[Callable[..., i
                 status = INTERRUPTED
             except click.ClickException:
                 raise
-            except BrokenPipeError:
-                status = _unread()
-            except Exception as error:
-                status = _say(judge(error), as_report=options.get("json_wanted") is True)
+            except Exception as raised:
+                error = _bare(raised)
+                unread = isinstance(error, BrokenPipeError)
+                status = _unread() if unread else _say(judge(error), as_report=options.get("json_wanted") is True)
             sys.exit(status)
 
         return run
 
     return decorate
+
+
+def _bare(error: Exception) -> Exception:
+    """The error inside the groups that task groups wrap around it."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _unread() -> int:
@@ -81,13 +88,9 @@ def say(sentence: str) -> None:
 
 def of_its_own(error: BaseException) -> str:
     """For an error that nobody expected. Not what it says: that may quote a program."""
-    frames = traceback.extract_tb(error.__traceback__)
-    at = (
-        f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno} {frames[-1].name}"
-        if frames
-        else "an unknown place"
-    )
-    return f"an error of its own, please report it: {type(error).__name__} at {at}"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}"
+    return f"an error of its own, please report it: {type(error).__name__} at {place}"
 
 
 def judge(error: Exception) -> Ending:
