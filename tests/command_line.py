@@ -45,8 +45,14 @@ class Shell:
 
     @contextmanager
     def begun(self, *args: str) -> Iterator[subprocess.Popen[bytes]]:
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with subprocess.Popen([*COMMAND, *args], cwd=self.folder, env=self.environment, **pipes) as process:  # type: ignore[call-overload]  # the three are what it takes
+        with subprocess.Popen(
+            [*COMMAND, *args],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
             try:
                 yield process
             finally:

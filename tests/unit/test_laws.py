@@ -107,7 +107,7 @@ def test_a_pure_module_touches_nothing(name):
 
 def test_the_pool_knows_no_http_and_no_broker():
     tops = ("broker", "code_interpreter_client", "starlette", "prometheus_client", "uvicorn")
-    assert {top: importers(top, "pool") for top in tops} == dict.fromkeys(tops, [])
+    assert {top: importers(top, "pool") for top in tops if importers(top, "pool")} == {}
 
 
 def test_the_broker_uses_only_public_names_of_the_pool():
