@@ -36,7 +36,7 @@ class Run:
     idempotency_key: str | None = None
     execution_id: str | None = None
     session_id: str | None = None
-    """Where it runs, in place of a sandbox of its own."""
+    """Run it there, and not in a sandbox of its own."""
 
     @property
     def body(self) -> Json:
