@@ -77,14 +77,6 @@ class Options(TypedDict, total=False):
     session_id: str
 
 
-def nothing(_: bytes) -> None:
-    """For an answer whose status says it all."""
-
-
-def whole(body: bytes) -> bytes:
-    return body
-
-
 @dataclass(frozen=True)
 class Call(Generic[T_co]):
     """One request, without its address."""
@@ -99,6 +91,14 @@ class Call(Generic[T_co]):
     """A file's name and bytes."""
     timeout_seconds: float = 30.0
     """For which it may be silent."""
+
+
+def nothing(_: bytes) -> None:
+    """For an answer whose status says it all."""
+
+
+def whole(body: bytes) -> bytes:
+    return body
 
 
 def execute(run: Run, *, stream: bool = False) -> Call[Result]:
