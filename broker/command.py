@@ -15,7 +15,6 @@ import click
 from broker.version import SERVICE_VERSION
 from code_interpreter_client.command_line import COMMANDS
 
-DISTRIBUTION = "code-interpreter-broker"
 OF_THE_SERVICE = ("doctor", "keys", "run", "serve")
 OURS = ("broker", "pool", "sandbox_runtime")
 NOT_INSTALLED = 125
@@ -44,8 +43,8 @@ def _without_its_libraries(name: str) -> click.Command:
     @click.argument("args", nargs=-1, type=click.UNPROCESSED)
     def command(args: tuple[str, ...]) -> None:
         click.echo(
-            f"code-interpreter: {name} needs the service's libraries, which are the extra `server`: "
-            f"pip install '{DISTRIBUTION}[server]'",
+            f"code-interpreter: {name} needs the service's libraries, which are the extra `server`; "
+            "in a checkout `make run` installs them, or pip install '.[server]'",
             err=True,
         )
         sys.exit(NOT_INSTALLED)

@@ -116,6 +116,19 @@ def test_names_reach_the_screen_as_escapes(tmp_path: Path) -> None:
     assert row.split() == [r"\x1b[31m1", "1", "-", r"a\x1b]52;c;eA==\x07\nb\u202e"]
 
 
+def test_an_id_reaches_the_screen_as_escapes(tmp_path: Path) -> None:
+    stored = {"file_id": "\x1b[2J", "filename": "f", "size_bytes": 1}
+    opened = {"session_id": "\x1b[2J", "expires_at": 1}
+    answers = {
+        "POST /v1/files": (201, json.dumps(stored).encode()),
+        "POST /v1/sessions": (201, json.dumps(opened).encode()),
+    }
+    with impostor(answers) as url:
+        shell = Shell(url, tmp_path)
+        said = [shell.said("files", "put", "-", "--name", "f", stdin=b"x"), shell.said("sessions", "create")]
+    assert said == [r"\x1b[2J"] * 2
+
+
 def test_a_file_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 

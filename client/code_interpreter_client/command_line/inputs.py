@@ -74,7 +74,7 @@ def inputs(client: Client, sent: Mapping[str, str], stored: Mapping[str, str]) -
     ids: dict[str, str] = {}
     try:
         for path, data in contents.items():
-            ids[path] = client.upload(data, Path(path).name).file_id
+            ids[path] = client.upload(data, Path(path).name or "input").file_id
         yield {**stored, **ids}
     finally:
         # One that cannot be deleted now expires; whoever waits for an answer does not wait for that.

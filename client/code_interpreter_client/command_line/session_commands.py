@@ -18,7 +18,7 @@ from code_interpreter_client.command_line.service_options import (
     service_options,
     timeout,
 )
-from code_interpreter_client.command_line.terminal import as_json, moment, show
+from code_interpreter_client.command_line.terminal import as_json, moment, printable, show
 from code_interpreter_client.errors import CodeInterpreterError
 from code_interpreter_client.values import BashResult
 
@@ -58,7 +58,7 @@ def create(client: Client, ttl_seconds: int, sent: dict[str, str], stored: dict[
     """Open a session and print its id."""
     with inputs(client, sent, stored) as files:
         opened = client.open_session(ttl_seconds=ttl_seconds, files=files)
-    click.echo(as_json(asdict(opened)) if json_wanted else opened.session_id)
+    click.echo(as_json(asdict(opened)) if json_wanted else printable(opened.session_id))
     return 0
 
 

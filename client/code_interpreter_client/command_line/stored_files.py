@@ -14,7 +14,7 @@ from code_interpreter_client.blocking import Client
 from code_interpreter_client.command_line.endings import Impossible, each
 from code_interpreter_client.command_line.fetching import fetch
 from code_interpreter_client.command_line.service_options import calls_service, json_wanted, service_options
-from code_interpreter_client.command_line.terminal import as_json, moment, table
+from code_interpreter_client.command_line.terminal import as_json, moment, printable, table
 from code_interpreter_client.output_folder import NotWritten, OutputFolder
 from code_interpreter_client.values import StoredFile
 
@@ -46,12 +46,15 @@ def put(client: Client, name: str | None, json_wanted: bool, paths: tuple[str, .
     if name is None and "-" in paths:
         raise click.UsageError("stdin has no name; --name gives it one.")
     stored: list[StoredFile] = []
-    status = each(paths, lambda path: stored.append(client.upload(_read(path), name or Path(path).name)))
+
+    def store(path: str) -> None:
+        stored.append(client.upload(_read(path), name or Path(path).name))
+        if not json_wanted:
+            click.echo(printable(stored[-1].file_id))  # at once: what comes later may fail
+
+    status = each(paths, store)
     if json_wanted:
         click.echo(as_json([asdict(file) for file in stored]))
-    else:
-        for file in stored:
-            click.echo(file.file_id)
     return status
 
 
@@ -105,12 +108,12 @@ def _to_folder(client: Client, ids: Iterable[str], target: Path, *, overwrite: b
 
 
 def _plain(file_id: str, names: dict[str, str]) -> str:
-    """The name that the service has for it. Raises `Impossible`."""
+    """The name that the service has for it. Raises `Impossible`, `NotWritten`."""
     if file_id not in names:
         raise Impossible(f"File with ID '{file_id}' not found")
     name = names[file_id]
     # SECURITY: the name is a program's or the service's choice. None may become a shell's start file, or lie in another
-    # folder than the one asked for (tests/unit/test_command_line.py).
+    # folder than the one asked for (tests/integration/test_command_line_files.py).
     if "/" in name or name.startswith("."):
         raise NotWritten(
             f"{file_id} is called {name!r}, which is hidden or in a folder; -o FILE says where it is to be."
