@@ -1,4 +1,4 @@
-"""The warm pool. `SandboxPool.lease` is its API, with `Backend.sessions` for what outlives a lease; the rest are values."""
+"""The warm pool. Its API: `SandboxPool.lease`, and `Backend.sessions` for what outlives a lease."""
 
 from pool.backend import Backend, Channel, Isolation, Sandbox, Target
 from pool.caller import ANYBODY, Caller
