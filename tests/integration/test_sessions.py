@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import signal
-import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ import pytest
 
 from code_interpreter_client import AsyncClient, Client, ServiceRefused
 from tests.http_service import Running, running
+from tests.repository import repository
 
 
 @pytest.fixture(scope="module")
@@ -56,22 +55,6 @@ def agent(service: Running) -> Iterator[Agent]:
     agent = opened(service)
     yield agent
     agent.close()
-
-
-def repository() -> bytes:
-    """One with a mistake in it, and a test that finds it."""
-    files = {
-        "repository/adding.py": b"def add(a, b):\n    return a - b\n",
-        "repository/test_adding.py": b"import adding, unittest\nclass T(unittest.TestCase):\n"
-        b"    def test(self):\n        self.assertEqual(adding.add(1, 2), 3)\n",
-    }
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-    return packed.getvalue()
 
 
 def test_a_coding_agent_unpacks_a_repository_edits_it_and_runs_its_tests(service: Running):

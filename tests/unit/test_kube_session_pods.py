@@ -9,6 +9,7 @@ import pytest
 
 from pool import RunLimits
 from pool.kube import manifest
+from pool.kube.owners import _others
 from pool.kube.pods import Pod
 from pool.kube.session_key import SessionKey
 from pool.kube.session_pods import (
@@ -21,7 +22,6 @@ from pool.kube.session_pods import (
     open_session_of,
     session_of,
 )
-from pool.kube.witness import DEAD_SECONDS, Witness
 from pool.shared_session import SharedSession
 
 NOW = 1_000_000.0
@@ -44,11 +44,8 @@ def test_what_one_replica_writes_another_reads() -> None:
 
 
 def test_it_is_no_replicas_and_nobody_is_taken_for_dead_for_it() -> None:
-    witness = Witness()
-    owners = {each.owner for each in (pod(),)} - {manifest.FREE, manifest.SESSIONS}
-    for now in (0.0, 2 * DEAD_SECONDS):
-        witness.read({}, owners, now)
-    assert (pod().owner, witness.dead(2 * DEAD_SECONDS)) == (manifest.SESSIONS, set())
+    another = pod(labels={manifest.OWNER: "another-1234"})
+    assert _others([pod(), another], own="me") == {"another-1234"}
 
 
 def test_nodes_that_could_go_stay_for_it() -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
-import tarfile
 import threading
 import time
 from datetime import UTC, datetime
@@ -17,28 +15,13 @@ from tests.cluster.harness import eventually
 from tests.kube.sessions.conftest import Pair
 from tests.kube.support.accounts import ACCOUNT
 from tests.kube.support.replicas import Estate
+from tests.repository import repository
 
 pytestmark = pytest.mark.slow
 
 AUDIT_SECONDS = 1.0
 """An entry is written a moment after its answer."""
 CALLS = 20
-
-
-def repository() -> bytes:
-    """One with a mistake in it, and a test that finds it."""
-    files = {
-        "repository/adding.py": b"def add(a, b):\n    return a - b\n",
-        "repository/test_adding.py": b"import adding, unittest\nclass T(unittest.TestCase):\n"
-        b"    def test(self):\n        self.assertEqual(adding.add(1, 2), 3)\n",
-    }
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-    return packed.getvalue()
 
 
 def test_a_coding_agent_goes_from_one_replica_to_the_other(shared: Estate, pair: Pair):
