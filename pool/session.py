@@ -2,7 +2,8 @@
 
 Several channels may lead to one: then calls of all of them wait for each other, in the session's own queue.
 
-SECURITY: what it says is held to the same transcript as any run's: it is as hostile (tests/unit/test_session_channels.py).
+SECURITY: what it says is held to the same transcript as any run's: it is as hostile
+(tests/unit/test_session_channels.py).
 """
 
 from __future__ import annotations
