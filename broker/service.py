@@ -75,7 +75,7 @@ class Service:
     def request(self, operation: str, tenant: Tenant) -> Iterator[HeldBody]:
         """One request for a run, from its first byte on. Raises `RateLimited`."""
         self.active += 1
-        held = HeldBody(self.bodies)
+        held = HeldBody(self.bodies, tenant.name)
         try:
             self.tenants.count_run(tenant)
             yield held

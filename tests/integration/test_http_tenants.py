@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from broker.tenants import Tenant
 from tests.fakes.backend import FakeBackend
 from tests.fakes.supervisor import FakeSupervisor, shut
 from tests.http_service import Running
@@ -167,6 +168,18 @@ def test_requests_above_a_tenants_part_of_the_queue_are_429(start: Any) -> None:
         assert (refused.status_code, refused.json()["code"]) == (429, "pool_saturated")
         assert refused.json()["detail"].startswith("this tenant's part of the queue is full: 1 waiting, limit 1")
         assert int(refused.headers["retry-after"]) >= 1
+
+
+def test_one_tenants_bodies_leave_room_for_anothers(start: Any) -> None:
+    service, ana, bob = start()
+    service.service.bodies.limit_bytes = 4000
+    with service.service.request("execute", Tenant("ana")) as held:
+        held.take(1500)
+        refused = execute(ana, "#" * 600)
+        assert (refused.status_code, refused.json()["code"]) == (503, "bodies_full")
+        assert "this tenant's requests" in refused.json()["detail"]
+        assert execute(bob, "#" * 600).status_code == 200
+    assert execute(ana, "#" * 600).status_code == 200
 
 
 # --- what is counted ---
