@@ -74,8 +74,8 @@ def create_service(
     Raises `SettingsError` where there are to be keys and are none.
     """
     metrics = metrics or create_metrics(settings)
-    metrics.registry.register(PoolCollector(pool.snapshot, lambda: store.stored_bytes + store.writing_bytes))
-    metrics.registry.register(TenantFilesCollector(store.used_by_tenant, metrics.tenants.labels, prefix=PREFIX))
+    metrics.registry.register(PoolCollector(pool.snapshot, lambda: store.quotas.used_bytes))
+    metrics.registry.register(TenantFilesCollector(store.quotas.by_tenant, metrics.tenants.labels, prefix=PREFIX))
     # SECURITY: IP sockets only where it is known that they lead nowhere.
     loopback = pool.backend.isolation().network != "egress_unchecked"
     held = Sessions(sessions, most=settings.max_sessions, loopback=loopback)

@@ -203,4 +203,8 @@ class PoolCollector(Collector):
         yield "pool_hold", "1 while sandboxes cannot be started.", float(now.hold_reason is not None)
         yield "pool_cold_seconds", "For how long no sandbox has been ready.", now.cold_seconds
         yield "pool_generation", "Grows when idle sandboxes are replaced.", now.generation
-        yield "files_stored_bytes", "Bytes of all stored files.", self._stored_bytes()
+        yield (
+            "files_stored_bytes",
+            "Bytes of files and outcomes, as the quota counts.",
+            self._stored_bytes(),
+        )

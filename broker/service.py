@@ -28,9 +28,10 @@ SERVICE_VERSION = "0.1.0"
 # A pool without a warm sandbox for so long, and with a reason for it, is ill; before that it is only busy.
 COLD_SECONDS = 60.0
 
-# What a run may need beyond its longest time for storing its outcome, and by how much the clocks of two replicas may
-# differ. More keeps callers from hearing that a replica has died; less would call a run lost that goes on.
-CLAIM_SLACK_SECONDS = 60.0
+# What a run may need beyond its longest time: for a claim that was long in doubt (`claims.TAKE_OVER_SECONDS`), for
+# storing its outcome, and by how much the clocks of two replicas may differ. More keeps callers from hearing that a
+# replica has died; less would call a run lost that goes on.
+CLAIM_SLACK_SECONDS = 120.0
 # Of the bodies of all requests for a run under way. Less refuses long programs that come together; more is memory.
 MAX_BODIES_BYTES = 8 * MAX_BODY_BYTES
 
@@ -112,7 +113,7 @@ def _claims(settings: Settings, store: FileStore) -> Claims:
         store.storage,
         ttl_seconds=max(settings.idempotency_ttl_seconds, settings.longest_seconds + CLAIM_SLACK_SECONDS),
         run_seconds=settings.longest_seconds + CLAIM_SLACK_SECONDS,
-        quota_bytes=settings.file_quota_bytes,
+        quotas=store.quotas,
     )
 
 

@@ -92,7 +92,7 @@ class TenantFilesCollector(Collector):
                 by_label[label] = by_label.get(label, 0) + used
         family = GaugeMetricFamily(
             f"{self._prefix}_tenant_files_bytes",
-            "Bytes of a tenant's files, those being written too.",
+            "Bytes of a tenant's files and outcomes, as its quota counts them.",
             labels=["tenant"],
         )
         for label, used in sorted(by_label.items()):
