@@ -78,7 +78,7 @@ def create_service(
     metrics.registry.register(TenantFilesCollector(store.quotas.by_tenant, metrics.tenants.labels, prefix=PREFIX))
     # SECURITY: IP sockets only where it is known that they lead nowhere.
     loopback = pool.backend.isolation().network != "egress_unchecked"
-    held = Sessions(sessions, most=settings.max_sessions, loopback=loopback)
+    held = Sessions(sessions, most=settings.max_sessions, loopback=loopback, metrics=metrics.sessions)
     return Service(settings, pool, store, metrics, tenants or open_tenants(settings), held)
 
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from broker.body import BodyBudget, HeldBody
 from broker.claims import Claims
-from broker.errors import RateLimited
+from broker.errors import TenantLimited
 from broker.executions import Executions
 from broker.files import FileStore
 from broker.keyed_runs import KeyedRuns
@@ -80,7 +80,7 @@ class Service:
         try:
             self.tenants.count_run(tenant)
             yield held
-        except (PoolError, RateLimited) as error:
+        except (PoolError, TenantLimited) as error:
             self.metrics.rejected(operation, error, tenant.name)
             raise
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -74,6 +74,23 @@ class TenantMetrics:
         finally:
             self._active.labels(label).dec()
             self._runs.labels(label, outcome()).inc()
+
+
+class OneTenants(Collector):
+    """What a tenant may see of a registry: its own series, and those that are no tenant's."""
+
+    def __init__(self, registry: CollectorRegistry, tenant: str) -> None:
+        self._registry = registry
+        # SECURITY: a tenant that happens to be called so must not see the sum of those without a label.
+        self._tenant = "" if tenant == OTHER else tenant
+
+    def collect(self) -> Iterable[Metric]:
+        for family in self._registry.collect():
+            family.samples = [each for each in family.samples if self._may_see(each.labels)]
+            yield family
+
+    def _may_see(self, labels: Mapping[str, str]) -> bool:
+        return labels.get("tenant", self._tenant) == self._tenant
 
 
 class TenantFilesCollector(Collector):

@@ -207,6 +207,9 @@ def test_each_tenant_is_counted(start: Any) -> None:
     upload(bob, b"xyz")
     httpx.get(f"{ana.base_url}/v1/files", trust_env=False)
     text = bob.get("/metrics").text
+    assert 'tenant="bob"' in text
+    assert 'tenant="ana"' not in text
+    text += ana.get("/metrics").text
     for line in (
         'code_interpreter_tenant_runs_total{outcome="ok",tenant="ana"} 1.0',
         'code_interpreter_tenant_refusals_total{reason="rate_limited",tenant="ana"} 1.0',
@@ -216,3 +219,9 @@ def test_each_tenant_is_counted(start: Any) -> None:
         "code_interpreter_unauthenticated_total 1.0",
     ):
         assert line in text, line
+
+
+def test_an_operators_key_reads_the_metrics_of_all(start: Any) -> None:
+    _, ana, bob = start(ana={"all_metrics": True})
+    execute(bob)
+    assert 'tenant="bob"' in ana.get("/metrics").text
