@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from broker import documents, errors, execution_routes, file_routes, routes, session_routes
-from broker.authentication import PROBES, Authentication
+from broker.authentication import Authentication, open_paths
 from broker.callers import rules
 from broker.claims_sweep import sweep_claims_forever
 from broker.edge import Edge, error_response
@@ -107,8 +107,8 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
 
 def _layers(service: Service) -> list[Middleware]:
     """The outermost first."""
-    open_paths = PROBES | {"/metrics"} if service.settings.metrics_public else PROBES
-    asks = Middleware(Authentication, tenants=service.tenants, open_paths=open_paths, metrics=service.metrics)
+    without_key = open_paths(service.settings)
+    asks = Middleware(Authentication, tenants=service.tenants, open_paths=without_key, metrics=service.metrics)
     return [*_cors(service.settings), asks]
 
 

@@ -28,8 +28,8 @@ Errors = tuple[type[Exception], ...]
 
 EVERYWHERE: Errors = (errors.ForeignCaller, Exception)
 """What any operation may answer."""
-OPEN_PATHS = ("/health", "/ready")
-"""Of the operations that need no key, whatever the settings."""
+OPEN_PATHS = frozenset({"/health", "/ready"})
+"""Need no key, whatever the settings: asked by machines that have none, and they say nothing of a tenant's."""
 TAKES_BODY: Errors = (errors.SchemaError, errors.TooLarge, errors.WrongContentType, errors.BodyStalled)
 NO_SANDBOX: Errors = (PoolSaturated, PoolTimeout, PoolClosed, PoolError)
 LOST: Errors = (SandboxLost, SandboxError, RemoteProtocolError)
@@ -83,6 +83,7 @@ RUN_HEADERS = {
         description="A UUID for the run, to cancel it by; made where it is absent.",
         example="3f0d9c1e-6a53-4d0e-9b6a-2f6b0c1d7e42",
         required=False,
+        pattern="^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$",
     ),
 }
 
