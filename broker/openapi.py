@@ -131,8 +131,9 @@ def _parameter(name: str, header: Header) -> Object:
 
 
 def _described(header: Header) -> Object:
-    pattern = {"pattern": header.pattern} if header.pattern else {}
-    return {"description": header.description, "schema": {"type": "string", **pattern}, "example": header.example}
+    narrowed = {"pattern": header.pattern, "format": header.format}
+    schema = {"type": "string", **{key: value for key, value in narrowed.items() if value}}
+    return {"description": header.description, "schema": schema, "example": header.example}
 
 
 def _program(kind: type, example: object) -> Object:

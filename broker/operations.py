@@ -54,6 +54,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     example: str
     required: bool = True
     pattern: str | None = None
+    format: str | None = None
 
 
 REQUEST_ID = Header(
@@ -83,7 +84,7 @@ RUN_HEADERS = {
         description="A UUID for the run, to cancel it by; made where it is absent.",
         example="3f0d9c1e-6a53-4d0e-9b6a-2f6b0c1d7e42",
         required=False,
-        pattern="^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$",
+        format="uuid",
     ),
 }
 
