@@ -31,22 +31,22 @@ EVERYWHERE: Errors = (errors.ForeignCaller, Exception)
 OPEN_PATHS = frozenset({"/health", "/ready"})
 """Need no key, whatever the settings: asked by machines that have none, and they say nothing of a tenant's."""
 TAKES_BODY: Errors = (errors.SchemaError, errors.TooLarge, errors.WrongContentType, errors.BodyStalled)
-NO_SANDBOX: Errors = (PoolSaturated, PoolTimeout, PoolClosed, PoolError)
-LOST: Errors = (SandboxLost, SandboxError, RemoteProtocolError)
+LOST: Errors = (SandboxLost, RemoteProtocolError)
+IN_SANDBOX: Errors = (InputsRefused, *LOST)
+"""With a sandbox in hand: in a stream its `error` events."""
 STORED: Errors = (errors.FileMissing, errors.StorageFailed)
-LIMITED: Errors = (errors.RateLimited, errors.TenantLimited)
+LIMITED: Errors = (errors.RateLimited,)
 WITH_INPUTS: Errors = (
     *LIMITED,
     *TAKES_BODY,
     errors.Unprocessable,
     errors.BodiesFull,
     *STORED,
-    *NO_SANDBOX,
-    InputsRefused,
-    *LOST,
+    PoolTimeout,
+    PoolClosed,
 )
 KEYED: Errors = (errors.KeyReused, errors.KeyInUse, errors.OutcomeUnknown, errors.StorageFull)
-RUNS: Errors = (*WITH_INPUTS, *KEYED, errors.ExecutionExists, errors.ExecutionCancelled)
+RUNS: Errors = (*WITH_INPUTS, PoolSaturated, *KEYED, errors.ExecutionExists, errors.ExecutionCancelled)
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,7 +135,7 @@ OPERATIONS = (
         request_headers=RUN_HEADERS,
         answer_headers={"X-Execution-Id": EXECUTION_ID},
         example=_PROGRAM,
-        errors=RUNS,
+        errors=(*RUNS, *IN_SANDBOX),
     ),
     Operation(
         method="post",
@@ -187,7 +187,7 @@ OPERATIONS = (
         status=201,
         answer=schemas.OpenSession,
         example={"ttl_seconds": 3600},
-        errors=(*WITH_INPUTS, errors.SessionsFull),
+        errors=(*WITH_INPUTS, *IN_SANDBOX, errors.SessionsFull),
     ),
     Operation(
         method="post",
@@ -203,7 +203,16 @@ OPERATIONS = (
         takes=bodies.BashBody,
         answer=schemas.BashResult,
         example={"cmd": "ls -l && python3 -m pytest -q"},
-        errors=(*LIMITED, *TAKES_BODY, errors.Unprocessable, errors.BodiesFull, errors.SessionMissing, *LOST),
+        errors=(
+            *LIMITED,
+            *TAKES_BODY,
+            errors.Unprocessable,
+            errors.BodiesFull,
+            errors.SessionMissing,
+            PoolSaturated,
+            PoolTimeout,
+            *LOST,
+        ),
     ),
     Operation(
         method="delete",
@@ -295,6 +304,7 @@ OPERATIONS = (
 )
 
 SEEN_BY_NOBODY: Mapping[type[Exception], str] = {
+    **dict.fromkeys((PoolError, SandboxError, errors.TenantLimited), "it is raised as one of its kinds"),
     errors.ClientGone: "its client has gone",
     errors.SharedFailure: "it has the answer of the run that failed with it",
     ChannelLost: "another channel is had, or it becomes `sandbox_lost`",

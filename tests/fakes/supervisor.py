@@ -124,6 +124,10 @@ class FakeSupervisor:
                     self.run(run, message)
                 case wire.Clean():
                     self.clean()
+                case wire.Session():
+                    self.become_session(run)
+                case wire.Shell():
+                    self.shell(run)
 
     def ping(self, message: wire.Ping) -> None:
         self.pings += 1
@@ -139,6 +143,13 @@ class FakeSupervisor:
     def clean(self) -> None:
         self._staged = {}
         self.say(wire.Cleaned(findings=self.findings, evidence={}, runs=len(self.heard_runs)))
+
+    def become_session(self, run: str) -> None:
+        self.say(wire.Opened(left_ms=1000), run)
+
+    def shell(self, run: str) -> None:
+        """Every command does nothing, and well."""
+        self.say(outcome(), run)
 
     def results(self) -> Iterable[wire.Message]:
         """Run the program that was staged: what it prints, the files it writes, how it ended."""
