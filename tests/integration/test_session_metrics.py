@@ -63,7 +63,8 @@ def opened(client: httpx.Client, ttl_seconds: int = 900) -> str:
 
 
 def none_open(service: Running) -> None:
-    service.until(lambda: not len(service.service.sessions))
+    open_now = service.service.metrics.registry.get_sample_value
+    service.until(lambda: open_now(f"{PREFIX}sessions_open") == 0)
 
 
 def test_what_is_open_and_may_be(service: Running, ana: httpx.Client) -> None:
