@@ -44,16 +44,16 @@ def good(scene: Scene) -> int:
 
 
 def two_hosts(scene: Scene) -> Said:
-    return scene.raw(scene.make(), "Host: localhost\r\n\r\n")
+    return scene.raw(scene.shared, "Host: localhost\r\n\r\n")
 
 
 def half_a_head(scene: Scene) -> Said:
     scene.patch.setattr(connection, "HEAD_SECONDS", 0.2)
-    return scene.raw(scene.make(), "X: y")
+    return scene.raw(scene.shared, "X: y")
 
 
 def a_long_head(scene: Scene) -> Said:
-    return scene.raw(scene.make(), "X: " + "x" * connection.MAX_HEAD_BYTES)
+    return scene.raw(scene.shared, "X: " + "x" * connection.MAX_HEAD_BYTES)
 
 
 def no_key(scene: Scene) -> Said:
@@ -61,7 +61,7 @@ def no_key(scene: Scene) -> Said:
 
 
 def a_foreign_host(scene: Scene) -> Said:
-    return said(scene.send(scene.make(), headers={"Host": "evil.example"}))
+    return said(scene.send(scene.shared, headers={"Host": "evil.example"}))
 
 
 BROKEN = {
@@ -74,7 +74,7 @@ BROKEN = {
 
 
 def a_bug(scene: Scene) -> Said:
-    service = scene.make()
+    service = scene.shared
     files = scene.each.tag == "files"
     part, function = BROKEN.get(scene.name, ("", "files" if files else "request"))
     owner = getattr(service.service, part) if part else service.service
@@ -88,46 +88,46 @@ def a_bug(scene: Scene) -> Said:
 
 def half_a_body(scene: Scene) -> Said:
     scene.patch.setattr(body, "STALL_SECONDS", 0.2)
-    return scene.raw(scene.make(), f"{scene.content_type}Content-Length: 9\r\n\r\n", b"{" if scene.each.takes else b"-")
+    return scene.raw(scene.shared, f"{scene.content_type}Content-Length: 9\r\n\r\n", b"{" if scene.each.takes else b"-")
 
 
 def a_huge_body(scene: Scene) -> Said:
-    return scene.raw(scene.make(), f"{scene.content_type}Content-Length: {10**10}\r\n\r\n")
+    return scene.raw(scene.shared, f"{scene.content_type}Content-Length: {10**10}\r\n\r\n")
 
 
 def a_text(scene: Scene) -> Said:
-    return said(scene.send(scene.make(), content=b"x", headers={"Content-Type": "text/plain"}))
+    return said(scene.send(scene.shared, content=b"x", headers={"Content-Type": "text/plain"}))
 
 
 def a_wrong_form(scene: Scene) -> Said:
     if scene.each.uploads:
-        return said(scene.send(scene.make(), files={"another": ("a.txt", b"x")}))
-    return said(scene.send(scene.make(), content=b"{", headers={"Content-Type": "application/json"}))
+        return said(scene.send(scene.shared, files={"another": ("a.txt", b"x")}))
+    return said(scene.send(scene.shared, content=b"{", headers={"Content-Type": "application/json"}))
 
 
 def two_files(scene: Scene) -> Said:
-    return said(scene.send(scene.make(), files=[("file", ("a", b"x")), ("file", ("b", b"x"))]))
+    return said(scene.send(scene.shared, files=[("file", ("a", b"x")), ("file", ("b", b"x"))]))
 
 
 def a_wrong_content(scene: Scene) -> Said:
     wrong = {"openSession": {"files": [{"path": "/x", "file_id": NEVER}]}}.get(scene.name, {"timeout_ms": 10**6})
-    return said(scene.changed(scene.make(), **wrong))
+    return said(scene.changed(scene.shared, **wrong))
 
 
 def an_unknown_file(scene: Scene) -> Said:
     if scene.each.takes:
-        return said(scene.changed(scene.make(), files=[{"path": "a", "file_id": NEVER}]))
-    return said(scene.send(scene.make()))
+        return said(scene.changed(scene.shared, files=[{"path": "a", "file_id": NEVER}]))
+    return said(scene.send(scene.shared))
 
 
 def an_unknown_session(scene: Scene) -> Said:
     if scene.name.startswith("execute"):
-        return said(scene.changed(scene.make(), session_id=NEVER))
-    return said(scene.send(scene.make()))
+        return said(scene.changed(scene.shared, session_id=NEVER))
+    return said(scene.send(scene.shared))
 
 
 def nothing_that_runs(scene: Scene) -> Said:
-    return said(scene.send(scene.make()))
+    return said(scene.send(scene.shared))
 
 
 def inputs_that_do_not_fit(scene: Scene) -> Said:

@@ -30,9 +30,13 @@ Said = tuple[int, str]
 class Scene:
     """One operation, and services to try it on."""
 
-    def __init__(self, name: str, make: Callable[..., Running], patch: pytest.MonkeyPatch, folder: Path) -> None:
+    def __init__(
+        self, name: str, make: Callable[..., Running], shared: Running, patch: pytest.MonkeyPatch, folder: Path
+    ) -> None:
         (self.each,) = (each for each in OPERATIONS if each.name == name)
         self.name, self.make, self.patch, self.folder = name, make, patch, folder
+        self.shared = shared
+        """For what leaves a service as it was."""
 
     def send(self, service: Running, *, id: str = NEVER, **given: Any) -> httpx.Response:
         """As it should be, but for what is given."""
