@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from broker.errors import SessionMissing
 from broker.tenant_metrics import TenantLabels
+from pool import PoolError
 
 SECONDS = (0.01, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0)
 """Calls are shell commands: shorter ones tell nothing of the service, `phase_duration_seconds` does."""
@@ -68,11 +69,11 @@ class SessionMetrics:
 
     @contextmanager
     def call(self, tenant: str) -> Iterator[Call]:
-        """A call of a session that is not there is none."""
+        """One of a session that is not there, or that found no turn, is none: it is counted where it is refused."""
         call, began = Call(), time.monotonic()
         try:
             yield call
-        except SessionMissing:
+        except (SessionMissing, PoolError):
             raise
         except BaseException as error:
             call.outcome = "cancelled" if isinstance(error, anyio.get_cancelled_exc_class()) else "error"

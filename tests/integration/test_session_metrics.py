@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from pool import session
 from tests.http_service import Running, running
 from tests.tenants import client_of, key_file
 
@@ -95,7 +96,9 @@ def leave_in_the_middle(client: httpx.Client, path: str) -> None:
         client.post(path, json={"cmd": "sleep 60"}, timeout=0.3)
 
 
-def test_calls_are_counted_by_how_they_end(service: Running, ana: httpx.Client) -> None:
+def test_calls_are_counted_by_how_they_end(
+    service: Running, ana: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session_id = opened(ana)
     path = f"/v1/sessions/{session_id}/bash"
     with adds(ana, session_calls_total__ok=1, tenant_session_calls_total__ok=1):
@@ -107,6 +110,9 @@ def test_calls_are_counted_by_how_they_end(service: Running, ana: httpx.Client) 
         service.until(lambda: not service.service.active)
     with adds(ana):
         ana.post("/v1/sessions/none/bash", json={"cmd": "true"})
+        with monkeypatch.context() as patch:
+            patch.setattr(session, "MOST_WAITING", 0)
+            assert ana.post(path, json={"cmd": "true"}).status_code == 429
     assert counted(ana)["session_call_seconds_count"] == 3
     ana.delete(f"/v1/sessions/{session_id}")
     none_open(service)
