@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 
 from broker.errors import SessionMissing, SessionsFull
 from broker.limits import check_sessions
+from broker.session_metrics import SessionMetrics
 from broker.tenants import Tenant
 from pool import Caller, Outcome, PoolClosed, SandboxPool, Session, Sink, StagedFile
 
@@ -48,8 +49,9 @@ class Held(msgspec.Struct, eq=False):
 class Sessions:
     """All of this service's. `run` has to be running."""
 
-    def __init__(self, pool: SandboxPool, *, most: int, loopback: bool) -> None:
-        self._pool, self._most, self._loopback = pool, most, loopback
+    def __init__(self, pool: SandboxPool, *, most: int, loopback: bool, metrics: SessionMetrics) -> None:
+        self._pool, self._most, self._loopback, self._metrics = pool, most, loopback, metrics
+        metrics.limit(most)
         self._held: dict[str, Held] = {}
         self._tasks: TaskGroup | None = None
 
@@ -142,8 +144,12 @@ class Sessions:
                 loopback=self._loopback,
             )
             held.settled.set()
-            with anyio.move_on_after(held.ends_at - anyio.current_time()):
-                await held.unwanted.wait()
+            with self._metrics.session(held.tenant) as ending:
+                with anyio.move_on_after(held.ends_at - anyio.current_time()) as time_left:
+                    await held.unwanted.wait()
+                # `close` has taken it out already.
+                is_lost = held.session_id in self._held
+                ending.reason = "expired" if time_left.cancelled_caught else "lost" if is_lost else "closed"
 
 
 def _first_end_seconds(sessions: Iterable[Held]) -> float:

@@ -240,13 +240,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
     file_quota_mb: Annotated[
         int,
-        about("MiB of all stored files; an upload beyond is answered 507. 0 switches the quota off.", ge=0, le=2**40),
+        about(
+            "MiB of all files and outcomes, each counted 64 KiB larger; more is answered 507. 0: none.", ge=0, le=2**40
+        ),
     ] = 10_240
     idempotency_ttl_seconds: Annotated[
         int,
         about(
             "Seconds for which an `Idempotency-Key` stands for its run and its stored outcome; never less than the"
-            " longest run takes. Outcomes of more than the file quota, counted apart, refuse new keys (507).",
+            " longest run takes. Outcomes count as files do: at the file quota new keys are refused (507).",
             ge=1,
             le=YEAR_SECONDS,
         ),
@@ -300,7 +302,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     tenant_file_quota_mb: Annotated[
         Annotated[int, Meta(ge=1)] | None,
-        about("MiB of one tenant's stored files; more is answered 507. Unset: only `BROKER_FILE_QUOTA_MB` holds."),
+        about(
+            "MiB of one tenant's files and outcomes; more is answered 507. Unset: only `BROKER_FILE_QUOTA_MB` holds."
+        ),
     ] = None
     tenant_sessions: Annotated[
         Annotated[int, Meta(ge=0)] | None,
