@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 
 import uvloop
 
-from benchmarks import endurance, latency, machine, memory, neighbours, report, throughput
+from benchmarks import endurance, flood, latency, machine, memory, neighbours, report, throughput
 from benchmarks.rows import Row
 from benchmarks.scale import FULL, QUICK, Scale
 
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[Scale], Coroutine[None, None, list[Row]]]] = {
     "hogs": neighbours.beside_hogs,
     "bursts": neighbours.bursts,
     "sleepers": neighbours.sleepers,
+    "flood": flood.beside_a_flood,
     "memory": memory.idle,
     "runs": endurance.many_runs,
 }

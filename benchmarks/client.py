@@ -22,19 +22,24 @@ class Answer(msgspec.Struct, frozen=True):
 class Client:
     """Any number of exchanges at once; a connection that is free again is the next to be used."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, key: str = "") -> None:
         self._port = port
+        self._host = "Host: 127.0.0.1\r\n" + (f"X-API-Key: {key}\r\n" if key else "")
         self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def get(self, path: str) -> Answer:
-        return await self._exchange(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        return await self._exchange(f"GET {path} HTTP/1.1\r\n{self._host}\r\n".encode())
 
     async def post(self, path: str, body: bytes) -> Answer:
-        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        head = f"POST {path} HTTP/1.1\r\n{self._host}Content-Type: application/json\r\n"
         return await self._exchange(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
     async def execute(self, body: bytes) -> Answer:
         return await self.post("/v1/execute", body)
+
+    def with_key(self, key: str) -> Client:
+        """Another one, of the same service."""
+        return Client(self._port, key=key)
 
     async def connect(self, count: int) -> None:
         """Have so many connections open: who measures answers does not measure connecting."""

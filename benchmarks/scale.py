@@ -14,6 +14,7 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     beside_hogs: int
     bursts: int
     sleepers: int
+    beside_flood: int
     idle_sizes: tuple[int, int]
     runs: tuple[int, int]
     """After so many runs, and after so many more, the same must be there."""
@@ -27,6 +28,7 @@ FULL = Scale(
     beside_hogs=500,
     bursts=10,
     sleepers=300,
+    beside_flood=60,
     idle_sizes=(20, 60),
     runs=(1_000, 10_000),
 )
@@ -39,6 +41,7 @@ QUICK = Scale(
     beside_hogs=100,
     bursts=3,
     sleepers=100,
+    beside_flood=20,
     idle_sizes=(10, 20),
     runs=(100, 1_000),
 )

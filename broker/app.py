@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from broker import documents, errors, execution_routes, file_routes, routes, session_routes
-from broker.authentication import PROBES, Authentication
+from broker.authentication import Authentication, open_paths
 from broker.callers import rules
 from broker.claims_sweep import sweep_claims_forever
 from broker.edge import Edge, error_response
@@ -75,11 +75,11 @@ def create_service(
     Raises `SettingsError` where there are to be keys and are none.
     """
     metrics = metrics or create_metrics(settings)
-    metrics.registry.register(PoolCollector(pool.snapshot, lambda: store.stored_bytes + store.writing_bytes))
-    metrics.registry.register(TenantFilesCollector(store.used_by_tenant, metrics.tenants.labels, prefix=PREFIX))
+    metrics.registry.register(PoolCollector(pool.snapshot, lambda: store.quotas.used_bytes))
+    metrics.registry.register(TenantFilesCollector(store.quotas.by_tenant, metrics.tenants.labels, prefix=PREFIX))
     # SECURITY: IP sockets only where it is known that they lead nowhere.
     loopback = pool.backend.isolation().network != "egress_unchecked"
-    held = Sessions(sessions, most=settings.max_sessions, loopback=loopback)
+    held = Sessions(sessions, most=settings.max_sessions, loopback=loopback, metrics=metrics.sessions)
     return Service(settings, pool, store, metrics, tenants or open_tenants(settings), held)
 
 
@@ -108,8 +108,8 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
 
 def _layers(service: Service) -> list[Middleware]:
     """The outermost first."""
-    open_paths = PROBES | {"/metrics"} if service.settings.metrics_public else PROBES
-    asks = Middleware(Authentication, tenants=service.tenants, open_paths=open_paths, metrics=service.metrics)
+    without_key = open_paths(service.settings)
+    asks = Middleware(Authentication, tenants=service.tenants, open_paths=without_key, metrics=service.metrics)
     return [*_cors(service.settings), asks]
 
 

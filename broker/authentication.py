@@ -10,10 +10,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from broker.edge import error_response
 from broker.errors import Unauthenticated
 from broker.metrics import Metrics
+from broker.operations import OPEN_PATHS
+from broker.settings import Settings
 from broker.tenants import TENANT, Tenants
 
-PROBES = frozenset({"/health", "/ready"})
-"""Asked by machines that have no key; they say nothing of a tenant's."""
+
+def open_paths(settings: Settings) -> frozenset[str]:
+    """Those that need no key."""
+    return OPEN_PATHS | {"/metrics"} if settings.metrics_public else OPEN_PATHS
 
 
 class Authentication:

@@ -18,7 +18,14 @@ from pool import Snapshot, Stream
 
 RELATIVE = r"^(?!/)(?!(.*/)?\.\.(/|$))(?!(\.?/)*\.?$)(?!(\.?/)*__main__\.py(/|$))[^\x00]+$"
 """Below the workspace, not the program itself, and somewhere at all."""
+WHOLE = "without a decimal point"
+"""JSON Schema has no way to say it: to it `5.0` is an integer."""
 WITHOUT_NUL = r"^[^\x00]*$"
+TRUE_OR_FALSE = (
+    "^([Tt]|[Yy]|1|[Tt][Rr][Uu][Ee]|[Yy][Ee][Ss]|[Oo][Nn]|[Ff]|[Nn]|0|[Ff][Aa][Ll][Ss][Ee]|[Nn][Oo]|[Oo][Ff][Ff])$"
+)
+Switch = bool | Annotated[int, Meta(ge=0, le=1)] | Annotated[str, Meta(pattern=TRUE_OR_FALSE)]
+"""What the compatible API takes for true or false."""
 
 
 class FileReference(msgspec.Struct):
@@ -42,9 +49,9 @@ class ExecuteBody(msgspec.Struct):
         ),
     ]
     stdin: Annotated[str | None, Meta(description="Standard input; it ends after this, always.")] = None
-    timeout_ms: Annotated[int, Meta(ge=1, description="Milliseconds that it may run, without a decimal point.")] = 2000
+    timeout_ms: Annotated[int, Meta(ge=1, description=f"Milliseconds that it may run, {WHOLE}.")] = 2000
     last_line_interactive: Annotated[
-        bool, Meta(description="Print the value of a last bare expression, as the interactive interpreter does.")
+        Switch, Meta(description="Print the value of a last bare expression, as the interactive interpreter does.")
     ] = True
     files: Annotated[
         list[FileReference],
@@ -64,7 +71,7 @@ class SessionBody(msgspec.Struct):
     """How long a session lasts, and what is in its workspace."""
 
     ttl_seconds: Annotated[
-        int, Meta(ge=1, le=MAX_TTL_SECONDS, description="Seconds until it ends, whatever happens in it.")
+        int, Meta(ge=1, le=MAX_TTL_SECONDS, description=f"Seconds until it ends, whatever happens in it; {WHOLE}.")
     ] = DEFAULT_TTL_SECONDS
     files: Annotated[
         list[FileReference],
@@ -76,7 +83,7 @@ class BashBody(msgspec.Struct):
     """A command for the shell of a session."""
 
     cmd: Annotated[str, Meta(description="For `bash -c`, in `/workspace`; at most 128 KiB.", pattern=WITHOUT_NUL)]
-    timeout_ms: Annotated[int, Meta(ge=1, description="Milliseconds that it may run.")] = DEFAULT_BASH_MS
+    timeout_ms: Annotated[int, Meta(ge=1, description=f"Milliseconds that it may run, {WHOLE}.")] = DEFAULT_BASH_MS
 
 
 class FileList(msgspec.Struct):

@@ -18,29 +18,53 @@ JSON_SECONDS = 120.0
 
 
 class BodyBudget:
-    """What the bodies of all requests under way may hold of memory."""
+    """What the bodies of all requests under way may hold of memory, and how much of it one tenant may.
+
+    A tenant has at most half of what the others leave. So whoever comes finds something, however many are greedy: of
+    the whole the first has a half at most, the next a quarter. Without keys everyone is one, and has all of it.
+    """
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.held_bytes = 0
+        self._by_tenant: dict[str, int] = {}
+
+    def take(self, tenant: str, size: int) -> None:
+        """Negative gives back. Raises `BodiesFull`."""
+        theirs = self._by_tenant.get(tenant, 0) + size
+        if size > 0:
+            self._check(tenant, theirs, self.held_bytes + size)
+        self.held_bytes += size
+        self._by_tenant[tenant] = theirs
+        if not theirs:
+            # Tenants come and go with their keys.
+            del self._by_tenant[tenant]
+
+    def _check(self, tenant: str, theirs: int, held: int) -> None:
+        if held > self.limit_bytes:
+            raise BodiesFull("The bodies of all requests together are at their limit; try again.")
+        # SECURITY: one tenant's long programs, sent slowly, must not keep all others from being read
+        # (tests/integration/test_http_tenants.py).
+        others = held - theirs
+        if tenant and 2 * theirs > self.limit_bytes - others:
+            raise BodiesFull("The bodies of this tenant's requests are at its share of the limit; try again.")
 
 
 class HeldBody:
     """One request's part of the budget, until `release`. The program in it is held as long as the request lasts."""
 
-    def __init__(self, budget: BodyBudget) -> None:
+    def __init__(self, budget: BodyBudget, tenant: str = "") -> None:
         self._budget = budget
+        self._tenant = tenant
         self._bytes = 0
 
     def take(self, size: int) -> None:
         """Raises `BodiesFull`."""
-        if self._budget.held_bytes + size > self._budget.limit_bytes:
-            raise BodiesFull("The bodies of all requests together are at their limit; try again.")
-        self._budget.held_bytes += size
+        self._budget.take(self._tenant, size)
         self._bytes += size
 
     def release(self) -> None:
-        self._budget.held_bytes -= self._bytes
+        self._budget.take(self._tenant, -self._bytes)
         self._bytes = 0
 
 

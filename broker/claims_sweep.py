@@ -8,6 +8,7 @@ import obstore
 
 from broker.claims import Claims
 from broker.errors import FileMissing
+from broker.quotas import Kind, charge
 from broker.storage import our_errors
 from broker.sweep import MAX_INTERVAL_SECONDS
 from broker.upkeep import again_and_again
@@ -23,13 +24,20 @@ async def sweep_claims(claims: Claims) -> int:
 
     Claims first: one whose outcome is gone would be taken for a run that nobody knows the end of.
     """
-    removed, stored_before = 0, claims.stored_bytes
+    removed, before = 0, claims.quotas.counted(Kind.OUTCOMES)
     for folder in ("claims", "outcomes"):
         for found in await _objects(claims, folder):
             removed += _is_old(claims, found) and await _remove_if_old(claims, found["path"])
-    kept_bytes = sum(found["size"] for found in await _objects(claims, "outcomes"))
-    claims.stored_bytes = kept_bytes + max(0, claims.stored_bytes - stored_before)
+    claims.quotas.recount(Kind.OUTCOMES, _by_tenant(await _objects(claims, "outcomes")), before)
     return removed
+
+
+def _by_tenant(outcomes: list[obstore.ObjectMeta]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for each in outcomes:
+        tenant = each["path"].partition("@")[2]
+        found[tenant] = found.get(tenant, 0) + charge(each["size"])
+    return found
 
 
 async def _objects(claims: Claims, folder: str) -> list[obstore.ObjectMeta]:

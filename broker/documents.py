@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broker.authentication import open_paths
 from broker.callers import is_loopback
 from broker.openapi import document
 from broker.operations import OPERATIONS
@@ -42,7 +43,9 @@ HEADERS = {
 
 
 async def openapi(request: Request) -> Response:
-    found = document(service_of(request).settings.max_exec_timeout_ms)
+    service = service_of(request)
+    without_key = open_paths(service.settings) if service.tenants.file else None
+    found = document(service.settings.max_exec_timeout_ms, without_key)
     return Response(msgspec.json.encode(found), media_type="application/json")
 
 

@@ -8,6 +8,7 @@ import anyio
 import obstore
 
 from broker.errors import FileMissing, StorageFailed
+from broker.quotas import charge
 from broker.storage import Storage, our_errors
 
 _ABANDON_SECONDS = 5.0
@@ -16,7 +17,7 @@ _ABANDON_SECONDS = 5.0
 class FileWriter:
     """Takes pieces, holding no more than one of the storage's size. End it with `FileStore.keep` or `abandon`.
 
-    `reserve` is told of every piece before it is written, and raises when there is no room.
+    `reserve` is told of what each file costs, and of every piece before it is written; it raises when there is no room.
     """
 
     def __init__(self, storage: Storage, file_id: str, reserve: Callable[[int], None], *, tenant: str = "") -> None:
@@ -25,6 +26,9 @@ class FileWriter:
         self.size_bytes = 0
         self._storage = storage
         self._reserve = reserve
+        self._reserved_bytes = 0
+        # Before there is anything: an empty file is a file too.
+        self._charge(charge(0))
         self._path = f"data/{file_id}"
         self._pieces = obstore.open_writer_async(
             storage.objects, self._path, buffer_size=storage.piece_bytes, max_concurrency=1
@@ -32,7 +36,7 @@ class FileWriter:
         self._closed = False
 
     async def write(self, data: bytes) -> None:
-        self._reserve(len(data))
+        self._charge(len(data))
         self.size_bytes += len(data)
         with our_errors():
             await self._pieces.write(data)
@@ -47,13 +51,17 @@ class FileWriter:
 
     async def abandon(self) -> None:
         """Remove what was written. Safe to call twice."""
-        self._reserve(-self.size_bytes)
+        self._charge(-self._reserved_bytes)
         self.size_bytes = 0
         with anyio.CancelScope(shield=True), anyio.move_on_after(_ABANDON_SECONDS):
             try:
                 await self._remove()
             except (FileMissing, StorageFailed):
                 return  # The sweep finds it: data without metadata.
+
+    def _charge(self, size_bytes: int) -> None:
+        self._reserve(size_bytes)
+        self._reserved_bytes += size_bytes
 
     async def _remove(self) -> None:
         # Closing first: a bucket keeps the parts of an upload that was never completed, unseen and paid for.

@@ -23,12 +23,12 @@ import msgspec
 import obstore
 
 from broker.at_once import for_each
-from broker.errors import FileMissing, StorageFull
+from broker.errors import FileMissing
 from broker.file_names import stored_name
 from broker.file_writer import FileWriter
+from broker.quotas import Kind, Quotas, charge
 from broker.schemas import ListedFile, StoredFile
 from broker.storage import Storage, our_errors
-from broker.usage import Usage
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 # Reads of metadata at once when listing: more is faster on a bucket, fewer leaves connections to requests.
@@ -54,13 +54,8 @@ class FileStore:
     ) -> None:
         self.storage = storage
         self.ttl_seconds = ttl_seconds
-        self.quota_bytes = quota_bytes
+        self.quotas = Quotas(quota_bytes)
         self.clock = clock
-        self.stored_bytes = 0
-        """As the last sweep counted, and what came and went since."""
-        self.writing_bytes = 0
-        self.usage: dict[str, Usage] = {}
-        """By tenant."""
         self._seen: dict[str, Metadata] = {}
         """Metadata never changes, so listing and sweeping read each once; requests ask the storage."""
 
@@ -73,7 +68,7 @@ class FileStore:
             await anyio.sleep_forever()
 
     def write(self, tenant: str = "", *, quota_bytes: int = 0) -> FileWriter:
-        """A new file. The caller ends it with `keep` or with the writer's `abandon`."""
+        """A new file. The caller ends it with `keep` or with the writer's `abandon`. Raises `StorageFull`."""
         reserve = partial(self._reserve, tenant, quota_bytes)
         return FileWriter(self.storage, str(uuid.uuid4()), reserve, tenant=tenant)
 
@@ -87,9 +82,7 @@ class FileStore:
             await obstore.put_async(
                 self.storage.objects, f"meta/{writer.file_id}", msgspec.json.encode(found), use_multipart=False
             )
-        self.stored_bytes += found.size_bytes
-        self.writing_bytes -= found.size_bytes
-        self.usage_of(writer.tenant).kept(found.size_bytes)
+        self.quotas.kept(writer.tenant, charge(found.size_bytes))
         return StoredFile(file_id=writer.file_id, filename=found.filename, size_bytes=found.size_bytes)
 
     async def find(self, file_id: str, tenant: str = "") -> Metadata:
@@ -125,8 +118,7 @@ class FileStore:
         """Raises `FileMissing`."""
         found = await self.find(file_id, tenant)
         await self.remove(file_id)
-        self.stored_bytes -= found.size_bytes
-        self.usage_of(tenant).stored_bytes -= found.size_bytes
+        self.quotas.add(Kind.FILES, tenant, -charge(found.size_bytes))
 
     async def remove(self, file_id: str) -> None:
         """Metadata first: half done, it leaves data that the sweep takes. Already gone is as good."""
@@ -169,20 +161,10 @@ class FileStore:
     def is_expired(self, found: Metadata, grace_seconds: float = 0.0) -> bool:
         return self.clock() - found.upload_time >= self.ttl_seconds + grace_seconds
 
-    def usage_of(self, tenant: str) -> Usage:
-        return self.usage.setdefault(tenant, Usage())
-
-    def used_by_tenant(self) -> dict[str, int]:
-        return {tenant: usage.used_bytes for tenant, usage in self.usage.items()}
-
     def _reserve(self, tenant: str, quota_bytes: int, size_bytes: int) -> None:
-        after = self.stored_bytes + self.writing_bytes + size_bytes
-        if size_bytes > 0 and 0 < self.quota_bytes < after:
-            raise StorageFull(
-                f"Stored files would take {after} bytes, at most {self.quota_bytes}; delete some or let them expire."
-            )
-        self.usage_of(tenant).reserve(size_bytes, quota_bytes)
-        self.writing_bytes += size_bytes
+        if size_bytes > 0:
+            self.quotas.check(tenant, size_bytes, quota_bytes)
+        self.quotas.add(Kind.WRITING, tenant, size_bytes)
 
 
 def _not_found(file_id: str) -> str:

@@ -1,7 +1,7 @@
 """What stands in a JSON body: one value after the other, or the one thing that is wrong with it. Pure.
 
 Checked by hand, not by type conversion: the entries of a 422 have FastAPI's form, and `5.0` is no integer and `null`
-no list, where a converter would be kind.
+no list, where a converter would be kind. Switches are the exception, and `bodies.py` says what they take.
 
 SECURITY: a body may hold millions of small values, which would hold up the event loop for seconds. So nothing is made
 into objects whose size as text was not looked at first, and unknown fields never are (tests/unit/test_validation.py).
@@ -137,7 +137,7 @@ def without_nul(value: str, loc: Loc) -> str:
 
 def a_boolean(value: object, loc: Loc) -> bool:
     known = value.lower() if type(value) is str else value
-    if type(known) not in (bool, int, str) or known not in _BOOLEANS:
+    if type(known) not in (bool, int, float, str) or known not in _BOOLEANS:
         refuse("bool_parsing", loc, value)
     return _BOOLEANS[known]
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import anyio
+import msgspec
 from anyio.abc import TaskGroup
 
 from broker.claims import Claim, Claims, claim_name
@@ -26,6 +27,21 @@ RETRY_AFTER_SECONDS = 2.0
 
 Work = Callable[[SharedRun], Awaitable[None]]
 """Carries the run out: `begin` before the program can run, output as it comes, `result` at the end."""
+
+
+class Keyed(msgspec.Struct, frozen=True):
+    """What a call asks for."""
+
+    name: str
+    """Of the claim."""
+    digest: str
+    """Of the request."""
+    tenant: str
+    quota_bytes: int
+
+    @property
+    def run(self) -> tuple[str, str]:
+        return self.name, self.digest
 
 
 class KeyedRuns:
@@ -49,42 +65,45 @@ class KeyedRuns:
 
     @asynccontextmanager
     async def joined(
-        self, *, caller: str, key: str, digest: str, execution_id: str, work: Work
+        self, *, caller: str, key: str, digest: str, execution_id: str, work: Work, quota_bytes: int = 0
     ) -> AsyncIterator[SharedRun]:
-        """The run of this key and this request: begun by this call, or by one before it."""
-        name = claim_name(caller, key), digest
+        """The run of this key and this request: begun by this call, or by one before it.
+
+        `quota_bytes` is what the caller's outcomes may take with its files.
+        """
+        keyed = Keyed(claim_name(caller, key), digest, caller, quota_bytes)
         # No await between the last look and `wanted`: else it could be abandoned in between.
-        while (run := self._runs.get(name)) is not None and run.is_abandoned:
+        while (run := self._runs.get(keyed.run)) is not None and run.is_abandoned:
             await run.over()
-        with (run or self._start(name, execution_id, work)).wanted() as joined:
+        with (run or self._start(keyed, execution_id, work)).wanted() as joined:
             yield joined
 
-    def _start(self, name: tuple[str, str], execution_id: str, work: Work) -> SharedRun:
+    def _start(self, keyed: Keyed, execution_id: str, work: Work) -> SharedRun:
         if self._group is None:
             raise PoolClosed("The service is starting, or shutting down.")
-        run = self._runs[name] = SharedRun(execution_id)
-        self._group.start_soon(self._carry_out, name, run, work)
+        run = self._runs[keyed.run] = SharedRun(execution_id)
+        self._group.start_soon(self._carry_out, keyed, run, work)
         return run
 
-    async def _carry_out(self, name: tuple[str, str], run: SharedRun, work: Work) -> None:
+    async def _carry_out(self, keyed: Keyed, run: SharedRun, work: Work) -> None:
         """Never raises: the tasks of others are in the same group."""
         try:
             with run.scope:
-                await self._once(name, run, work)
+                await self._once(keyed, run, work)
         except Exception as error:
             log_failure(error)
             run.fail(error)
         finally:
             run.fail_unless_ended()
-            del self._runs[name]
+            del self._runs[keyed.run]
             run.finish()
 
-    async def _once(self, name: tuple[str, str], run: SharedRun, work: Work) -> None:
-        mine = self.claims.new(digest=name[1])
-        standing = await self.claims.make(name[0], mine)
-        # Ours may be the one that was there: the store's client tries again where an answer was lost.
-        if standing.nonce != mine.nonce:
-            return await self._recall(run, standing, digest=name[1])
+    async def _once(self, keyed: Keyed, run: SharedRun, work: Work) -> None:
+        mine = self.claims.new(keyed.digest, keyed.tenant)
+        standing = await self.claims.make(keyed.name, mine, quota_bytes=keyed.quota_bytes)
+        # Ours may be the one that was there: made, and its answer was lost, in this call or in one before it.
+        if standing.nonce != mine.nonce and not self.claims.takes_over(standing, keyed.digest):
+            return await self._recall(run, standing, digest=keyed.digest)
         try:
             await work(run)
         except Exception as error:
@@ -92,7 +111,7 @@ class KeyedRuns:
             run.has_begun = run.has_begun and may_have_run(error)
             raise
         finally:
-            await self._settle(name[0], mine, run)
+            await self._settle(keyed.name, standing, run)
 
     async def _recall(self, run: SharedRun, standing: Claim, *, digest: str) -> None:
         if standing.digest != digest:

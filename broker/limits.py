@@ -24,6 +24,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that may wait; one more is answered 429."""
     file_quota_mb: Count | None = None
     sessions: CountOrNone | None = None
+    all_metrics: bool = False
+    """`/metrics` shows it every tenant's series, not its own alone: for who operates the service."""
 
 
 class Overrides(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +36,7 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
     queue: CountOrNone | UnsetType | None = UNSET
     file_quota_mb: Count | UnsetType | None = UNSET
     sessions: CountOrNone | UnsetType | None = UNSET
+    all_metrics: bool | UnsetType = UNSET
 
     @property
     def given(self) -> dict[str, float | None]:

@@ -14,9 +14,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from broker.errors import Answer, RateLimited, kind_of
+from broker.errors import Answer, TenantLimited, kind_of
 from broker.schemas import Result
-from broker.tenant_metrics import TenantMetrics
+from broker.session_metrics import SessionMetrics
+from broker.tenant_metrics import OneTenants, TenantMetrics
 from pool import Lease, PoolError, Retirement, Snapshot
 
 _log = structlog.get_logger()
@@ -53,6 +54,7 @@ class Metrics:
         self._pool()
         self._files()
         self.tenants = TenantMetrics(self.registry, prefix=PREFIX, buckets=SECONDS)
+        self.sessions = SessionMetrics(self.registry, self.tenants.labels, prefix=PREFIX)
         self._gauge("build_info", "Always 1; its labels say what runs here.", "version", "backend").labels(
             version, backend
         ).set(1)
@@ -108,7 +110,7 @@ class Metrics:
         self.http_requests.labels(shown, route, str(status)).inc()
         self.http_duration.labels(route).observe(seconds)
 
-    def rejected(self, operation: str, error: PoolError | RateLimited, tenant: str) -> None:
+    def rejected(self, operation: str, error: PoolError | TenantLimited, tenant: str) -> None:
         kind = kind_of(type(error))
         self.refused.labels(operation, str(kind.status), kind.code).inc()
         self.tenants.refused(tenant, kind.code)
@@ -137,8 +139,9 @@ class Metrics:
         self.files.labels(event).inc()
         self.file_bytes.labels(event).inc(size_bytes)
 
-    def text(self) -> bytes:
-        return generate_latest(self.registry)
+    def text(self, tenant: str | None = None) -> bytes:
+        """For whoever may see all, or for one tenant."""
+        return generate_latest(self.registry if tenant is None else OneTenants(self.registry, tenant))
 
     # --- pool.Observer ---
 
@@ -203,4 +206,8 @@ class PoolCollector(Collector):
         yield "pool_hold", "1 while sandboxes cannot be started.", float(now.hold_reason is not None)
         yield "pool_cold_seconds", "For how long no sandbox has been ready.", now.cold_seconds
         yield "pool_generation", "Grows when idle sandboxes are replaced.", now.generation
-        yield "files_stored_bytes", "Bytes of all stored files.", self._stored_bytes()
+        yield (
+            "files_stored_bytes",
+            "Bytes of files and outcomes, as the quota counts.",
+            self._stored_bytes(),
+        )

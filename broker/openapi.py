@@ -30,7 +30,22 @@ ABOUT = (
     "Runs Python programs in sandboxes that were started before the request came. A path that is not here is answered"
     " 404 `not_found`, another method of a path 405 `method_not_allowed` with `Allow`; HEAD works wherever GET does."
 )
-TAGS = {"run": "Run programs.", "files": "Files that go in and come out.", "operate": "For operators and machines."}
+TAGS = {
+    "run": "Run programs.",
+    "sessions": "Sandboxes that are kept for a while.",
+    "files": "Files that go in and come out.",
+    "operate": "For operators and machines.",
+}
+KEYS = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
+    "apiKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "The same, by another header.",
+    },
+}
+"""Either will do."""
 SHARED = {"X-Request-Id": REQUEST_ID, "Server-Timing": SERVER_TIMING}
 """Headers of every answer to a request."""
 _TYPES = [
@@ -41,8 +56,11 @@ _TYPES = [
 
 
 @cache
-def document(max_timeout_ms: int = 60_000) -> Object:
-    """The longest run is the operator's to set; all else is the same everywhere."""
+def document(max_timeout_ms: int = 60_000, open_paths: frozenset[str] | None = OPEN_PATHS) -> Object:
+    """The longest run, and whether there are keys, is the operator's to say; all else is the same everywhere.
+
+    `open_paths` need no key; None where nobody does.
+    """
     _, components = msgspec.json.schema_components(_TYPES, ref_template="#/components/schemas/{name}")
     for body in ("ExecuteBody", "BashBody"):
         components[body]["properties"]["timeout_ms"]["maximum"] = max_timeout_ms
@@ -51,7 +69,9 @@ def document(max_timeout_ms: int = 60_000) -> Object:
         # Beside the operation and not in it: what offers operations to a model as tools makes no argument of it.
         headers = {"X-Request-Id": ASKED_REQUEST_ID, **each.request_headers}
         shared = {"parameters": [_parameter(*header) for header in headers.items()]}
-        paths.setdefault(each.path, shared)[each.method] = _operation(each)
+        needs_key = open_paths is not None and each.path not in open_paths
+        operation = {**_operation(_with_common_errors(each, needs_key)), **_open(each, open_paths)}
+        paths.setdefault(each.path, shared)[each.method] = operation
     return {
         "openapi": "3.1.0",
         "info": {"title": "Code interpreter", "version": SERVICE_VERSION, "description": ABOUT},
@@ -60,8 +80,19 @@ def document(max_timeout_ms: int = 60_000) -> Object:
         "components": {
             "schemas": components,
             "headers": {name: _header(header) for name, header in SHARED.items()},
+            **({} if open_paths is None else {"securitySchemes": KEYS}),
         },
+        **({} if open_paths is None else {"security": [{name: []} for name in KEYS]}),
     }
+
+
+def _open(each: Operation, open_paths: frozenset[str] | None) -> Object:
+    return {"security": []} if open_paths is not None and each.path in open_paths else {}
+
+
+def _with_common_errors(each: Operation, needs_key: bool) -> Operation:
+    needed = (Unauthenticated,) if needs_key else ()
+    return msgspec.structs.replace(each, errors=(*each.errors, *needed, *EVERYWHERE))
 
 
 def _operation(each: Operation) -> Object:
@@ -100,8 +131,9 @@ def _parameter(name: str, header: Header) -> Object:
 
 
 def _described(header: Header) -> Object:
-    pattern = {"pattern": header.pattern} if header.pattern else {}
-    return {"description": header.description, "schema": {"type": "string", **pattern}, "example": header.example}
+    narrowed = {"pattern": header.pattern, "format": header.format}
+    schema = {"type": "string", **{key: value for key, value in narrowed.items() if value}}
+    return {"description": header.description, "schema": schema, "example": header.example}
 
 
 def _program(kind: type, example: object) -> Object:
@@ -122,14 +154,9 @@ def _answers(each: Operation) -> Object:
     for status, kind in each.other_answers.items():
         content = {"application/json": {"schema": _reference(kind)}}
         found[str(status)] = {"description": each.description, "headers": _headers({}), "content": content}
-    for status in sorted({TABLE[error].status for error in _errors(each)} | set(CONNECTION)):
+    for status in sorted({TABLE[error].status for error in each.errors} | set(CONNECTION)):
         found[str(status)] = _failed(status, each)
     return dict(sorted(found.items()))
-
-
-def _errors(each: Operation) -> tuple[type[Exception], ...]:
-    needs_key = () if each.path in OPEN_PATHS else (Unauthenticated,)
-    return (*each.errors, *needs_key, *EVERYWHERE)
 
 
 def _good(each: Operation) -> Object:
@@ -181,7 +208,7 @@ def _failed(status: int, each: Operation) -> Object:
 
 def _reasons(status: int, each: Operation) -> list[tuple[str, Object]]:
     """Why it may be answered with this status: a sentence, and an answer."""
-    found = [(_said(error), _example(error)) for error in _errors(each) if TABLE[error].status == status]
+    found = [(_said(error), _example(error)) for error in each.errors if TABLE[error].status == status]
     if status in CONNECTION:
         text = CONNECTION[status]
         found.append((text, {"detail": text, "code": "bad_http", "retryable": False}))

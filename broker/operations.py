@@ -28,25 +28,25 @@ Errors = tuple[type[Exception], ...]
 
 EVERYWHERE: Errors = (errors.ForeignCaller, Exception)
 """What any operation may answer."""
-OPEN_PATHS = ("/health", "/ready")
-"""Of the operations that need no key, whatever the settings."""
+OPEN_PATHS = frozenset({"/health", "/ready"})
+"""Need no key, whatever the settings: asked by machines that have none, and they say nothing of a tenant's."""
 TAKES_BODY: Errors = (errors.SchemaError, errors.TooLarge, errors.WrongContentType, errors.BodyStalled)
-NO_SANDBOX: Errors = (PoolSaturated, PoolTimeout, PoolClosed, PoolError)
-LOST: Errors = (SandboxLost, SandboxError, RemoteProtocolError)
+LOST: Errors = (SandboxLost, RemoteProtocolError)
+IN_SANDBOX: Errors = (InputsRefused, *LOST)
+"""With a sandbox in hand: in a stream its `error` events."""
 STORED: Errors = (errors.FileMissing, errors.StorageFailed)
-LIMITED: Errors = (errors.RateLimited, errors.TenantLimited)
+LIMITED: Errors = (errors.RateLimited,)
 WITH_INPUTS: Errors = (
     *LIMITED,
     *TAKES_BODY,
     errors.Unprocessable,
     errors.BodiesFull,
     *STORED,
-    *NO_SANDBOX,
-    InputsRefused,
-    *LOST,
+    PoolTimeout,
+    PoolClosed,
 )
 KEYED: Errors = (errors.KeyReused, errors.KeyInUse, errors.OutcomeUnknown, errors.StorageFull)
-RUNS: Errors = (*WITH_INPUTS, *KEYED, errors.ExecutionExists, errors.ExecutionCancelled)
+RUNS: Errors = (*WITH_INPUTS, PoolSaturated, *KEYED, errors.ExecutionExists, errors.ExecutionCancelled)
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +54,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     example: str
     required: bool = True
     pattern: str | None = None
+    format: str | None = None
 
 
 REQUEST_ID = Header(
@@ -83,6 +84,7 @@ RUN_HEADERS = {
         description="A UUID for the run, to cancel it by; made where it is absent.",
         example="3f0d9c1e-6a53-4d0e-9b6a-2f6b0c1d7e42",
         required=False,
+        format="uuid",
     ),
 }
 
@@ -133,7 +135,7 @@ OPERATIONS = (
         request_headers=RUN_HEADERS,
         answer_headers={"X-Execution-Id": EXECUTION_ID},
         example=_PROGRAM,
-        errors=RUNS,
+        errors=(*RUNS, *IN_SANDBOX),
     ),
     Operation(
         method="post",
@@ -185,7 +187,7 @@ OPERATIONS = (
         status=201,
         answer=schemas.OpenSession,
         example={"ttl_seconds": 3600},
-        errors=(*WITH_INPUTS, errors.SessionsFull),
+        errors=(*WITH_INPUTS, *IN_SANDBOX, errors.SessionsFull),
     ),
     Operation(
         method="post",
@@ -302,6 +304,7 @@ OPERATIONS = (
 )
 
 SEEN_BY_NOBODY: Mapping[type[Exception], str] = {
+    **dict.fromkeys((PoolError, SandboxError, errors.TenantLimited), "it is raised as one of its kinds"),
     errors.ClientGone: "its client has gone",
     errors.SharedFailure: "it has the answer of the run that failed with it",
     ChannelLost: "another channel is had, or it becomes `sandbox_lost`",

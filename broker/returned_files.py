@@ -37,24 +37,24 @@ class ReturnedFiles:
             self._writer, self._skipping = None, False
 
     async def _write(self, path: str, data: bytes, *, last: bool) -> None:
-        if self._writer is None:
-            self._writer = self._store.write()
         try:
+            self._writer = self._writer or self._store.write()
             await self._writer.write(data)
             if last:
                 self.kept.append(await self._keep(self._writer, path))
         except BrokerError as error:
-            await self._skip(self._writer, path, error)
+            await self._skip(path, error)
 
     async def _keep(self, writer: FileWriter, path: str) -> ReturnedFile:
         stored = await self._store.keep(writer, path)
         return ReturnedFile(path=path, file_id=stored.file_id, size_bytes=stored.size_bytes, mime_type=mime_type(path))
 
-    async def _skip(self, writer: FileWriter, path: str, error: BrokerError) -> None:
+    async def _skip(self, path: str, error: BrokerError) -> None:
         _log.warning("files.not_stored", reason=type(error).__name__)
         self.skipped.append(SkippedPath(path, "storage_full" if isinstance(error, StorageFull) else "storage_failed"))
         self._skipping = True
-        await writer.abandon()
+        if self._writer is not None:
+            await self._writer.abandon()
 
     async def __aenter__(self) -> Self:
         return self

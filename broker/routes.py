@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from broker.metrics import CONTENT_TYPE
 from broker.service import API_LEVEL, API_LEVEL_WITHOUT_SESSIONS, COLD_SECONDS, service_of
+from broker.tenants import tenant_of
 from broker.version import SERVICE_VERSION
 from pool import Isolation, Snapshot
 
@@ -57,4 +58,8 @@ def not_ready(now: Snapshot, *, leaving: bool) -> str | None:
 
 
 async def metrics(request: Request) -> Response:
-    return Response(service_of(request).metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+    service = service_of(request)
+    # SECURITY: what others run, and how much, is none of a tenant's business (tests/integration/test_http_tenants.py).
+    sees_all = service.settings.metrics_public or tenant_of(request).sees_all_metrics
+    text = service.metrics.text(None if sees_all else tenant_of(request).name)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE})

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from broker.body import BodyBudget, HeldBody
 from broker.claims import Claims
-from broker.errors import RateLimited
+from broker.errors import TenantLimited
 from broker.executions import Executions
 from broker.files import FileStore
 from broker.keyed_runs import KeyedRuns
@@ -27,9 +27,10 @@ API_LEVEL, API_LEVEL_WITHOUT_SESSIONS = "0.4.4", "0.3.3"
 # A pool without a warm sandbox for so long, and with a reason for it, is ill; before that it is only busy.
 COLD_SECONDS = 60.0
 
-# What a run may need beyond its longest time for storing its outcome, and by how much the clocks of two replicas may
-# differ. More keeps callers from hearing that a replica has died; less would call a run lost that goes on.
-CLAIM_SLACK_SECONDS = 60.0
+# What a run may need beyond its longest time: for a claim that was long in doubt (`claims.TAKE_OVER_SECONDS`), for
+# storing its outcome, and by how much the clocks of two replicas may differ. More keeps callers from hearing that a
+# replica has died; less would call a run lost that goes on.
+CLAIM_SLACK_SECONDS = 120.0
 # Of the bodies of all requests for a run under way. Less refuses long programs that come together; more is memory.
 MAX_BODIES_BYTES = 8 * MAX_BODY_BYTES
 
@@ -74,11 +75,11 @@ class Service:
     def request(self, operation: str, tenant: Tenant) -> Iterator[HeldBody]:
         """One request for a run, from its first byte on. Raises `RateLimited`."""
         self.active += 1
-        held = HeldBody(self.bodies)
+        held = HeldBody(self.bodies, tenant.name)
         try:
             self.tenants.count_run(tenant)
             yield held
-        except (PoolError, RateLimited) as error:
+        except (PoolError, TenantLimited) as error:
             self.metrics.rejected(operation, error, tenant.name)
             raise
         finally:
@@ -111,7 +112,7 @@ def _claims(settings: Settings, store: FileStore) -> Claims:
         store.storage,
         ttl_seconds=max(settings.idempotency_ttl_seconds, settings.longest_seconds + CLAIM_SLACK_SECONDS),
         run_seconds=settings.longest_seconds + CLAIM_SLACK_SECONDS,
-        quota_bytes=settings.file_quota_bytes,
+        quotas=store.quotas,
     )
 
 

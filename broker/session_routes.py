@@ -68,9 +68,11 @@ async def _run(service: Service, tenant: Tenant, session_id: str, asked: BashReq
     sink, settings = OutputSink(), service.settings
     wait_seconds = max(settings.shared_seconds, SECONDS_FROM_GRANT)
     deadline = anyio.current_time() + wait_seconds + asked.timeout_ms / 1000
-    outcome = await service.sessions.shell(
-        tenant, session_id, asked.cmd, timeout_ms=asked.timeout_ms, sink=sink, deadline=deadline
-    )
+    with service.metrics.sessions.call(tenant.name) as call:
+        outcome = await service.sessions.shell(
+            tenant, session_id, asked.cmd, timeout_ms=asked.timeout_ms, sink=sink, deadline=deadline
+        )
+        call.outcome = "timed_out" if outcome.timed_out else "ok"
     return _result(outcome, sink, settings.max_output_bytes)
 
 

@@ -20,12 +20,15 @@ from anyio.abc import TaskGroup
 
 from broker.errors import SessionMissing, SessionsFull
 from broker.limits import check_sessions
+from broker.session_metrics import SessionMetrics
 from broker.tenants import Tenant
 from pool import (
     Caller,
     Outcome,
     PoolClosed,
     PoolTimeout,
+    RemoteProtocolError,
+    SandboxLost,
     SandboxPool,
     Session,
     SharedSession,
@@ -71,14 +74,19 @@ class Held(msgspec.Struct, eq=False):
 class Sessions:
     """All of this service's. `run` has to be running."""
 
-    def __init__(self, pool: SandboxPool, *, most: int, loopback: bool) -> None:
-        self._pool, self._most, self._loopback = pool, most, loopback
+    def __init__(self, pool: SandboxPool, *, most: int, loopback: bool, metrics: SessionMetrics) -> None:
+        self._pool, self._most, self._loopback, self._metrics = pool, most, loopback, metrics
+        metrics.watch(self.tenants, most=most)
         self._held: dict[str, Held] = {}
         self._tasks: TaskGroup | None = None
 
     def __len__(self) -> int:
         """As many as we know of, on all replicas."""
         return len(self._every())
+
+    def tenants(self) -> list[str]:
+        """Of each of them."""
+        return [each.tenant for each in self._every().values()]
 
     async def run(self) -> None:
         """Own their tasks; cancelled, it ends all sessions that are ours alone."""
@@ -143,6 +151,7 @@ class Sessions:
             return
         shared, found = await self._shared(tenant, session_id)
         await shared.end(found)
+        self._metrics.ended("closed")
 
     # SECURITY: whoever learns of another tenant's id is told no more than of one that never was
     # (tests/integration/test_session_tenants.py, tests/kube/sessions/test_replicas.py).
@@ -206,19 +215,27 @@ class Sessions:
             if lease.may_be_shared:
                 await lease.share(held.session_id, held.tenant, expires_at=held.expires_at)
                 held.is_shared = True
+                self._metrics.opened()
                 return
             held.settled.set()
-            with anyio.move_on_after(held.ends_at - anyio.current_time()):
-                await _kept_alive(held.session, held.unwanted)
+            with self._metrics.session() as ending:
+                with anyio.move_on_after(held.ends_at - anyio.current_time()) as time_left:
+                    await _kept_alive(held.session, held.unwanted)
+                # `close` has taken it out already.
+                is_lost = held.session_id in self._held
+                ending.reason = "expired" if time_left.cancelled_caught else "lost" if is_lost else "closed"
 
 
 async def _kept_alive(session: Session, unwanted: anyio.Event) -> None:
-    """Return when it is not wanted any more. Raises `SandboxLost` when it gives no sign of life."""
+    """Return when it is not wanted any more, or gives no sign of life."""
     while not unwanted.is_set():
         with anyio.move_on_after(PROBE_SECONDS):
             await unwanted.wait()
             return
-        await session.probe(anyio.current_time() + PROBE_ANSWER_SECONDS)
+        try:
+            await session.probe(anyio.current_time() + PROBE_ANSWER_SECONDS)
+        except (SandboxLost, RemoteProtocolError):
+            return
 
 
 def _first_end_seconds(sessions: Iterable[Held | SharedSession]) -> float:

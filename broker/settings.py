@@ -194,18 +194,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     session_workspace_mb: Annotated[
         int,
         about(
-            "MiB of files in the workspace of a session, which are memory of the machine while it lasts. Coding agents"
-            " unpack repositories of up to 500 MiB.",
+            "MiB of files in a session's workspace, which are memory. Coding agents unpack repositories of up to 500 MiB.",
             ge=1,
             le=MOST_MIB,
         ),
     ] = 600
     session_secret_file: Annotated[
         str | None,
-        about(
-            "File with 32 random bytes or more, the same for all replicas on Kubernetes: each then serves the sessions"
-            " of all, and they outlive their maker. Unset: a session lives on the replica that made it."
-        ),
+        about("File of 32 random bytes or more, by which replicas serve each other's sessions. Unset: each its own."),
     ] = None
     tmp_mb: Annotated[int, about("MiB of files in `/tmp`, beside the workspace.", ge=1, le=MOST_MIB)] = 64
     processes: Annotated[
@@ -246,13 +242,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
     file_quota_mb: Annotated[
         int,
-        about("MiB of all stored files; an upload beyond is answered 507. 0 switches the quota off.", ge=0, le=2**40),
+        about(
+            "MiB of all files and outcomes, each counted 64 KiB larger; more is answered 507. 0: none.", ge=0, le=2**40
+        ),
     ] = 10_240
     idempotency_ttl_seconds: Annotated[
         int,
         about(
             "Seconds for which an `Idempotency-Key` stands for its run and its stored outcome; never less than the"
-            " longest run takes. Outcomes of more than the file quota, counted apart, refuse new keys (507).",
+            " longest run takes. Outcomes count as files do: at the file quota new keys are refused (507).",
             ge=1,
             le=YEAR_SECONDS,
         ),
@@ -306,7 +304,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     tenant_file_quota_mb: Annotated[
         Annotated[int, Meta(ge=1)] | None,
-        about("MiB of one tenant's stored files; more is answered 507. Unset: only `BROKER_FILE_QUOTA_MB` holds."),
+        about(
+            "MiB of one tenant's files and outcomes; more is answered 507. Unset: only `BROKER_FILE_QUOTA_MB` holds."
+        ),
     ] = None
     tenant_sessions: Annotated[
         Annotated[int, Meta(ge=0)] | None,

@@ -21,6 +21,7 @@ def joined(service: Service, asked: Asked, key: str, operation: str) -> Abstract
         digest=digest(asked.request),
         execution_id=asked.execution_id,
         work=partial(_carry_out, service, asked, operation),
+        quota_bytes=asked.tenant.file_quota_bytes,
     )
 
 

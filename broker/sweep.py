@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import anyio.to_thread
 
 from broker.files import FileStore, Metadata
+from broker.quotas import Kind, charge
 from broker.upkeep import again_and_again
 
 MAX_INTERVAL_SECONDS = 60.0
@@ -30,8 +31,7 @@ async def sweep_forever(store: FileStore, count: Callable[[str, int], None]) -> 
 
 async def sweep(store: FileStore) -> list[Metadata]:
     """Remove what is too old, and add up what is left. Returns the files whose time was up."""
-    stored_before = store.stored_bytes
-    theirs_before = {tenant: usage.stored_bytes for tenant, usage in store.usage.items()}
+    before = store.quotas.counted(Kind.FILES)
     data = {file_id: each async for file_id, each in store.objects("data")}
     known = await store.all_metadata([file_id async for file_id, _ in store.objects("meta")])
     expired = {file_id for file_id, each in known.items() if store.is_expired(each, grace_seconds=READ_GRACE_SECONDS)}
@@ -41,25 +41,19 @@ async def sweep(store: FileStore) -> list[Metadata]:
     }
     for file_id in expired | lost:
         await store.remove(file_id)
-    kept_bytes = sum(data[file_id]["size"] for file_id in data.keys() - expired - lost)
-    # What came while this looked is counted on top: rather too much than too little, until the next sweep.
-    store.stored_bytes = kept_bytes + max(0, store.stored_bytes - stored_before)
-    kept_now = [each for file_id, each in known.items() if file_id not in expired and file_id in data]
-    _count_by_tenant(store, kept_now, theirs_before)
+    kept = {file_id: data[file_id]["size"] for file_id in data.keys() - expired - lost}
+    store.quotas.recount(Kind.FILES, _by_tenant(kept, known), before)
     await _remove_half_written(store.storage.folder, lost_before)
     return [known[file_id] for file_id in expired]
 
 
-def _count_by_tenant(store: FileStore, kept: list[Metadata], before: dict[str, int]) -> None:
-    stored = dict.fromkeys(store.usage, 0)
-    for each in kept:
-        stored[each.tenant] = stored.get(each.tenant, 0) + each.size_bytes
-    for tenant, size_bytes in stored.items():
-        usage = store.usage_of(tenant)
-        usage.stored_bytes = size_bytes + max(0, usage.stored_bytes - before.get(tenant, 0))
-        if not usage.used_bytes:
-            # Tenants come and go with their keys.
-            del store.usage[tenant]
+def _by_tenant(sizes: Mapping[str, int], known: Mapping[str, Metadata]) -> dict[str, int]:
+    """What is charged. Data on its way has no metadata that says whose it is."""
+    found: dict[str, int] = {}
+    for file_id, size_bytes in sizes.items():
+        tenant = known[file_id].tenant if file_id in known else ""
+        found[tenant] = found.get(tenant, 0) + charge(size_bytes)
+    return found
 
 
 async def _remove_half_written(folder: Path | None, before: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -76,6 +76,23 @@ class TenantMetrics:
             self._runs.labels(label, outcome()).inc()
 
 
+class OneTenants(Collector):
+    """What a tenant may see of a registry: its own series, and those that are no tenant's."""
+
+    def __init__(self, registry: CollectorRegistry, tenant: str) -> None:
+        self._registry = registry
+        # SECURITY: a tenant that happens to be called so must not see the sum of those without a label.
+        self._tenant = "" if tenant == OTHER else tenant
+
+    def collect(self) -> Iterable[Metric]:
+        for family in self._registry.collect():
+            family.samples = [each for each in family.samples if self._may_see(each.labels)]
+            yield family
+
+    def _may_see(self, labels: Mapping[str, str]) -> bool:
+        return labels.get("tenant", self._tenant) == self._tenant
+
+
 class TenantFilesCollector(Collector):
     """What each tenant's files take, at the moment of the scrape."""
 
@@ -92,7 +109,7 @@ class TenantFilesCollector(Collector):
                 by_label[label] = by_label.get(label, 0) + used
         family = GaugeMetricFamily(
             f"{self._prefix}_tenant_files_bytes",
-            "Bytes of a tenant's files, those being written too.",
+            "Bytes of a tenant's files and outcomes, as its quota counts them.",
             labels=["tenant"],
         )
         for label, used in sorted(by_label.items()):

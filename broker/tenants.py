@@ -32,6 +32,10 @@ class Tenant(msgspec.Struct, frozen=True):
         return Caller(self.name, max_in_flight=self.limits.concurrency, max_waiting=self.limits.queue)
 
     @property
+    def sees_all_metrics(self) -> bool:
+        return not self.name or self.limits.all_metrics
+
+    @property
     def file_quota_bytes(self) -> int:
         """0 where it has none of its own."""
         return (self.limits.file_quota_mb or 0) * MIB

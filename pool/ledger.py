@@ -135,7 +135,7 @@ class Ledger:
     def _wait_seconds(self, caller: Caller, now: float, leases_until: float | None) -> float:
         started = self._start_wait_seconds(caller, now)
         if not self._may_lease_more():
-            ahead = self.waiting.ahead_of(caller.name)
+            ahead = self.sharing.ahead_of(caller)
             started = max(started, self._release_wait_seconds(ahead, self.slots.every(S.LEASED), leases_until))
         if not self.sharing.has_room(caller):
             theirs = self.slots.every_of(caller.name, S.LEASED)
@@ -144,7 +144,7 @@ class Ledger:
         return started
 
     def _start_wait_seconds(self, caller: Caller, now: float) -> float:
-        ahead = self.waiting.ahead_of(caller.name)
+        ahead = self.sharing.ahead_of(caller)
         if self._may_lease_more() and self.sharing.coming_back(caller.name) > ahead:
             return 0.0  # back in a moment, as a rule: nobody is refused for want of them
         if self._may_lease_more() and not self.sharing.has_room(caller) and self.slots.count(S.READY):

@@ -43,6 +43,10 @@ class Sharing:
             return self._slots.count(S.RECYCLING, S.PROBING)
         return self._slots.count_of(caller, S.RECYCLING, S.PROBING) + self._slots.count_of(None, S.PROBING)
 
+    def ahead_of(self, caller: Caller) -> int:
+        """How many are served before one more of this caller would be. Whom their own limit blocks are passed by."""
+        return self._waiting.ahead_of(caller.name, self._may_have)
+
     def unserved(self) -> int:
         """Those that wait for more than what is on its way already, and might be leased one more."""
         if not self.is_within_caller:

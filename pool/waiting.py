@@ -6,6 +6,7 @@ nothing, and its second by one turn.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NewType
 
 from pool.caller import Caller
@@ -67,12 +68,12 @@ class Waiting:
             each.clear()
         return everybody
 
-    def ahead_of(self, caller: str) -> int:
-        """How many are served before one more of this caller would be."""
+    def ahead_of(self, caller: str, may_have: Callable[[Caller], int]) -> int:
+        """How many are served before one more of this caller would be; of each other caller at most `may_have`."""
         mine, turn = self.count(caller), self._turn(caller)
         return mine + sum(
-            min(len(queue), mine + (self._turn(other) <= turn))
-            for other, queue in self._queues.items()
+            min(may_have(self._callers[other]), mine + (self._turn(other) <= turn))
+            for other in self._queues
             if other != caller
         )
 

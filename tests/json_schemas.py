@@ -49,6 +49,8 @@ class Schemas:
         """What is wrong with a value."""
         schema = self.resolved(given)
         kind = schema.get("type")
+        if kind == "integer" and isinstance(value, float) and value.is_integer():
+            value = int(value)  # JSON Schema has one kind of number: 5.0 is 5
         if kind and (not isinstance(value, KINDS[kind]) or (isinstance(value, bool) and kind in ("integer", "number"))):
             yield f"{at}: {value!r:.80} is no {kind}"
             return

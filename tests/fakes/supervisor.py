@@ -128,6 +128,10 @@ class FakeSupervisor:
                     self.clean()
                 case wire.Ack():
                     self.acknowledged.append(run)
+                case wire.Session():
+                    self.become_session(run)
+                case wire.Shell():
+                    self.shell(run)
 
     def ping(self, message: wire.Ping) -> None:
         self.pings += 1
@@ -143,6 +147,13 @@ class FakeSupervisor:
     def clean(self) -> None:
         self._staged = {}
         self.say(wire.Cleaned(findings=self.findings, evidence={}, runs=len(self.heard_runs)))
+
+    def become_session(self, run: str) -> None:
+        self.say(wire.Opened(left_ms=1000), run)
+
+    def shell(self, run: str) -> None:
+        """Every command does nothing, and well."""
+        self.say(outcome(), run)
 
     def results(self) -> Iterable[wire.Message]:
         """Run the program that was staged: what it prints, the files it writes, how it ended."""

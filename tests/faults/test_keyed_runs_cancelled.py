@@ -6,7 +6,7 @@ import asyncio
 
 import anyio
 
-from broker.keyed_runs import KeyedRuns, Work
+from broker.keyed_runs import Keyed, KeyedRuns, Work
 from broker.schemas import Result
 from broker.shared_run import SharedRun
 from tests.fakes.cancelling import Suspensions
@@ -57,8 +57,8 @@ class Struck(KeyedRuns):
         super().__init__(ShelfClaims(shelf))
         self._suspensions: Suspensions | None = suspensions
 
-    async def _once(self, name: tuple[str, str], run: SharedRun, work: Work) -> None:
-        once = super()._once(name, run, work)
+    async def _once(self, keyed: Keyed, run: SharedRun, work: Work) -> None:
+        once = super()._once(keyed, run, work)
         if self._suspensions is None:
             return await once
         suspensions, self._suspensions = self._suspensions, None

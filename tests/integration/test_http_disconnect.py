@@ -61,9 +61,9 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_forgotten(make_servic
             )
             part = '--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc'
             connection.sendall((head + part).encode())
-            service.until(lambda: bool(service.service.active) or bool(service.service.store.writing_bytes))
+            service.until(lambda: bool(service.service.active) or bool(service.service.store.quotas.used_bytes))
         service.until_idle()
-        service.until(lambda: service.service.store.writing_bytes == 0)
+        service.until(lambda: service.service.store.quotas.used_bytes == 0)
     folder = service.service.store.storage.folder
     assert folder is not None
     service.until(lambda: list(folder.glob("*/*")) == [])

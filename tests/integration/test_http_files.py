@@ -127,7 +127,7 @@ def test_a_file_above_the_limit_is_413_and_leaves_nothing(make_service: Any, dec
     answer = raw_upload(service, body if declared else iter([body[:700_000], body[700_000:]]))
     assert (answer.status_code, answer.json()["detail"]) == (413, "File size exceeds maximum of 1 MB")
     assert list(service.service.store.storage.folder.glob("*/*")) == []
-    assert service.service.store.writing_bytes == 0
+    assert service.service.store.quotas.used_bytes == 0
     exact = raw_upload(service, part(b"x" * 2**20) + b"--x--\r\n")
     assert exact.status_code == 201
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from broker.quotas import Kind
 from tests.http_service import Running, events
 from tests.integration.waiting_runs import (
     BODY,
@@ -187,7 +188,7 @@ def test_claims_are_no_files_of_anybodys(make_service: Any) -> None:
     for name in (claim.name, outcome.name, f"..%2Fclaims%2F{claim.name}", f"..%2Foutcomes%2F{outcome.name}"):
         assert service.client.get(f"/v1/files/{name}").status_code == 404
         assert service.client.delete(f"/v1/files/{name}").status_code == 404
-    assert service.service.store.stored_bytes == 0
+    assert service.service.store.quotas.total(Kind.FILES) == 0
     assert (claim.exists(), outcome.exists()) == (True, True)
 
 

@@ -74,6 +74,13 @@ def test_what_is_not_there_is_401_too(service: Running, path: str) -> None:
     assert service.client.get(path).status_code == 401
 
 
+def test_the_document_names_keys_where_there_are_any(service: Running, make_service: Any) -> None:
+    asked = service.client.get("/openapi.json", headers={"X-API-Key": ANA}).json()
+    assert {each["type"] for each in asked["components"]["securitySchemes"].values()} == {"http", "apiKey"}
+    assert asked["paths"]["/health"]["get"]["security"] == []
+    assert "securitySchemes" not in make_service().client.get("/openapi.json").json()["components"]
+
+
 def test_metrics_are_open_where_the_operator_says_so(make_service: Any, tmp_path: Path) -> None:
     service = make_service(keys_file=key_file(tmp_path), metrics_public=True)
     assert service.client.get("/metrics").status_code == 200

@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+from broker.quotas import ENTRY_BYTES
+from broker.tenants import Tenant
 from tests.fakes.backend import FakeBackend
 from tests.fakes.supervisor import FakeSupervisor, shut
 from tests.http_service import Running
@@ -100,12 +102,26 @@ def test_files_of_a_tenant_are_not_found_once_there_are_no_keys(start: Any, make
 def test_a_tenants_quota_is_its_own(start: Any) -> None:
     _, ana, bob = start(ana={"file_quota_mb": 1})
     kept = upload(ana, b"x" * 2**19)
+    assert upload(ana, b"") != kept
     refused = ana.post("/v1/files", files={"file": ("a", b"x" * 2**20)})
     assert (refused.status_code, refused.json()["code"]) == (507, "storage_full")
     assert "This tenant's files" in refused.json()["detail"]
     upload(bob, b"x" * 2**20)
     ana.delete(f"/v1/files/{kept}")
-    upload(ana, b"x" * (2**20 - 1))
+    upload(ana, b"x" * (2**20 - 2 * ENTRY_BYTES))
+
+
+def test_what_keyed_runs_print_is_their_tenants_to_pay_for(start: Any) -> None:
+    _, ana, bob = start(ana={"file_quota_mb": 1})
+    program = {"code": "print('x' * 900_000)"}
+    answers = [ana.post("/v1/execute", json=program, headers={"Idempotency-Key": key}) for key in ("1", "2", "3", "1")]
+    assert [each.status_code for each in answers] == [200, 200, 507, 200]
+    assert "This tenant's files" in answers[2].json()["detail"]
+    assert answers[3].content == answers[0].content
+    refused = ana.post("/v1/files", files={"file": ("a", b"x" * 2**17)})
+    assert (refused.status_code, refused.json()["code"]) == (507, "storage_full")
+    assert bob.post("/v1/execute", json=program, headers={"Idempotency-Key": "1"}).status_code == 200
+    assert execute(ana).status_code == 200, "without a key nothing is kept"
 
 
 # --- limits ---
@@ -169,6 +185,18 @@ def test_requests_above_a_tenants_part_of_the_queue_are_429(start: Any) -> None:
         assert int(refused.headers["retry-after"]) >= 1
 
 
+def test_one_tenants_bodies_leave_room_for_anothers(start: Any) -> None:
+    service, ana, bob = start()
+    service.service.bodies.limit_bytes = 4000
+    with service.service.request("execute", Tenant("ana")) as held:
+        held.take(1500)
+        refused = execute(ana, "#" * 600)
+        assert (refused.status_code, refused.json()["code"]) == (503, "bodies_full")
+        assert "this tenant's requests" in refused.json()["detail"]
+        assert execute(bob, "#" * 600).status_code == 200
+    assert execute(ana, "#" * 600).status_code == 200
+
+
 # --- what is counted ---
 
 
@@ -179,12 +207,21 @@ def test_each_tenant_is_counted(start: Any) -> None:
     upload(bob, b"xyz")
     httpx.get(f"{ana.base_url}/v1/files", trust_env=False)
     text = bob.get("/metrics").text
+    assert 'tenant="bob"' in text
+    assert 'tenant="ana"' not in text
+    text += ana.get("/metrics").text
     for line in (
         'code_interpreter_tenant_runs_total{outcome="ok",tenant="ana"} 1.0',
         'code_interpreter_tenant_refusals_total{reason="rate_limited",tenant="ana"} 1.0',
         'code_interpreter_tenant_runs_active{tenant="ana"} 0.0',
         'code_interpreter_tenant_wait_seconds_count{tenant="ana"} 1.0',
-        'code_interpreter_tenant_files_bytes{tenant="bob"} 3.0',
+        'code_interpreter_tenant_files_bytes{tenant="bob"} 65539.0',
         "code_interpreter_unauthenticated_total 1.0",
     ):
         assert line in text, line
+
+
+def test_an_operators_key_reads_the_metrics_of_all(start: Any) -> None:
+    _, ana, bob = start(ana={"all_metrics": True})
+    execute(bob)
+    assert 'tenant="bob"' in ana.get("/metrics").text

@@ -296,6 +296,13 @@ class LedgerMachine(RuleBasedStateMachine):
             assert 0.0 <= least <= self.ledger.expected_wait_seconds(caller, self.now) * (1 + 1e-9), "expected too soon"
 
     @invariant()
+    def nobody_is_told_to_wait_for_whom_their_own_limit_blocks(self) -> None:
+        for caller in CALLERS:
+            others = [other for other in CALLERS if other != caller]
+            most = self._waits(caller) + sum(min(self._waits(each), self._room(each)) for each in others)
+            assert self._waits(caller) <= self.ledger.sharing.ahead_of(caller) <= most, "behind who is blocked"
+
+    @invariant()
     def every_event_leaves_everything_decided(self) -> None:
         assert self.ledger.settle(self.now) == [], "unsettled"
 
@@ -323,11 +330,18 @@ class LedgerMachine(RuleBasedStateMachine):
     def _has_room_to_lease(self) -> bool:
         return len(self._in(State.LEASED)) < self.settings.max_in_flight
 
+    def _waits(self, caller: Caller) -> int:
+        return sum(self.callers[waiter].name == caller.name for waiter in self.waits)
+
+    def _room(self, caller: Caller) -> int:
+        """How many more it may lease by its own limit."""
+        return (caller.max_in_flight or int(FAR_AWAY)) - self._leases(caller)
+
     def _leases(self, caller: Caller) -> int:
         return sum(self.callers[waiter].name == caller.name for waiter in self.holds)
 
     def _may_lease(self, caller: Caller) -> bool:
-        return self._leases(caller) < (caller.max_in_flight or FAR_AWAY)
+        return self._room(caller) > 0
 
     def _may_use(self, caller: Caller, name: str) -> bool:
         return not self.settings.reuse_within_caller or self.owners.get(name, caller.name) == caller.name
@@ -337,7 +351,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return may_use_one and self._has_room_to_lease() and self._may_lease(caller)
 
     def _has_no_place(self, caller: Caller) -> bool:
-        mine = sum(self.callers[waiter].name == caller.name for waiter in self.waits)
+        mine = self._waits(caller)
         queue = self.settings.queue
         return mine >= (FAR_AWAY if caller.max_waiting is None else caller.max_waiting) or (
             len(self.waits) >= queue and (mine > 0 or queue == 0)

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from broker.errors import TABLE
+from broker.quotas import Kind
 from tests.http_service import Running, running
 
 DOCUMENTED = {200, 201, 204, 400, 403, 404, 405, 431} | {kind.status for kind in TABLE.values()} - {500}
@@ -54,7 +55,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         # It went on through all of it, and nothing is left of it.
         assert found.execute("print('alive')").json()["stdout"] == "alive\n"
         found.until_idle()
-        assert found.service.store.writing_bytes == 0
+        assert found.service.store.quotas.total(Kind.WRITING) == 0
 
 
 def status_of(service: Running, request: bytes) -> int | None:

@@ -12,6 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from pool.actions import Action, Create, Delete
 from pool.caller import Caller
 from pool.ledger import Ledger
+from pool.settings import PoolSettings
 from pool.slots import Slot
 from pool.states import Event, Retirement, State
 from pool.waiting import WaiterId
@@ -137,7 +138,16 @@ class ForgetsACallersLimit(Ledger):
         return self.sharing.ready_for(caller)
 
 
+class StandsBehindTheBlocked(Ledger):
+    """Tells others of waits that they do not have."""
+
+    def __init__(self, settings: PoolSettings, *, generation: int) -> None:
+        super().__init__(settings, generation=generation)
+        self.sharing._may_have = lambda caller: self.waiting.count(caller.name)  # type: ignore[method-assign]  # the bug
+
+
 PLANTED = [
+    (StandsBehindTheBlocked, "behind who is blocked"),
     (LeasesAcrossCallers, "I9: another caller has held it"),
     (ForgetsWhoseItWas, "I9: another caller has held it"),
     (KeepsSandboxesForTheirOwners, "a caller is shut out"),

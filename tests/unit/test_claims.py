@@ -11,6 +11,7 @@ from broker.claims import Claim, Claims, Record, claim_name
 from broker.claims_sweep import sweep_claims
 from broker.errors import StorageFailed, StorageFull
 from broker.output_log import OutputLog
+from broker.quotas import Kind, Quotas, charge
 from broker.storage import open_storage
 
 TTL = 3600.0
@@ -18,7 +19,7 @@ TTL = 3600.0
 
 def claims_in(folder: Path, quota_bytes: int = 0) -> Claims:
     storage = open_storage(None, str(folder / "files"))
-    return Claims(storage, ttl_seconds=TTL, run_seconds=100, quota_bytes=quota_bytes)
+    return Claims(storage, ttl_seconds=TTL, run_seconds=100, quotas=Quotas(quota_bytes))
 
 
 @pytest.fixture
@@ -76,22 +77,47 @@ async def test_a_claim_that_cannot_be_read_is_not_run_over(claims: Claims, tmp_p
         await claims.make("name", claims.new("digest"))
 
 
-async def test_when_outcomes_are_at_their_quota_no_key_is_taken(tmp_path: Path) -> None:
-    claims = claims_in(tmp_path, quota_bytes=100)
-    await claims.record(claims.new("digest"), record(b"x" * 100))
-    with pytest.raises(StorageFull, match="at most 100"):
-        await claims.make("name", claims.new("digest"))
+async def test_when_outcomes_are_at_the_quota_no_key_is_taken_but_what_stands_is_found(tmp_path: Path) -> None:
+    claims = claims_in(tmp_path, quota_bytes=charge(100))
+    standing = await claims.make("name", claims.new("digest"))
+    await claims.record(standing, record(b"x" * 100))
+    with pytest.raises(StorageFull, match=f"Stored files would take .* at most {charge(100)}"):
+        await claims.make("another", claims.new("digest"))
+    assert await claims.make("name", claims.new("digest")) == standing
+
+
+async def test_an_outcome_counts_against_its_own_tenants_quota_with_its_files(tmp_path: Path) -> None:
+    claims, quota_bytes = claims_in(tmp_path), charge(0) + charge(100)
+    claims.quotas.add(Kind.FILES, "ana", charge(100))
+    claim = claims.new("digest", "ana")
+    await claims.record(await claims.make("name", claim, quota_bytes=quota_bytes), record())
+    for tenant in ("ana", "bob"):
+        claims.quotas.add(Kind.FILES, tenant, 1)
+    with pytest.raises(StorageFull, match="This tenant's files"):
+        await claims.make("another", claims.new("digest", "ana"), quota_bytes=quota_bytes)
+    other = claims.new("digest", "bob")
+    assert await claims.make("another", other, quota_bytes=quota_bytes) == other
+
+
+async def test_a_sweep_counts_each_tenants_outcomes(tmp_path: Path) -> None:
+    claims, again = claims_in(tmp_path), claims_in(tmp_path)
+    for tenant in ("ana", "", "x.y-z_1"):
+        await claims.record(claims.new("digest", tenant), record())
+    await sweep_claims(again)
+    assert again.quotas.by_tenant() == claims.quotas.by_tenant()
+    assert set(again.quotas.by_tenant()) == {"ana", "", "x.y-z_1"}
 
 
 async def test_old_claims_and_outcomes_are_swept_and_the_rest_is_counted(claims: Claims, tmp_path: Path) -> None:
     claim = await claims.make("name", claims.new("digest"))
     await claims.record(claim, record())
-    size = claims.stored_bytes
-    assert (await sweep_claims(claims), claims.stored_bytes) == (0, size)
+    size = claims.quotas.used_bytes
+    assert size > charge(0)
+    assert (await sweep_claims(claims), claims.quotas.used_bytes) == (0, size)
     later = claims.clock() + TTL
     claims.clock = lambda: later
     assert await sweep_claims(claims) == 2
-    assert (claims.stored_bytes, on_disk(tmp_path)) == (0, [])
+    assert (claims.quotas.used_bytes, on_disk(tmp_path)) == (0, [])
 
 
 @pytest.mark.parametrize("key", ["../meta/x", "a/b", "..", "/etc/passwd", "%2e%2e", "x" * 255])

@@ -12,6 +12,7 @@ import pytest
 from broker import sweep as sweeping
 from broker.errors import FileMissing, StorageFailed, StorageFull
 from broker.files import FileStore
+from broker.quotas import Kind, charge
 from broker.storage import LOCAL_PIECE_BYTES, open_storage
 from broker.sweep import ORPHAN_SECONDS, READ_GRACE_SECONDS, sweep, sweep_forever
 
@@ -86,7 +87,7 @@ async def test_an_abandoned_file_leaves_nothing(store: FileStoreAt, size: int) -
     await writer.write(b"x" * size)
     await writer.abandon()
     await writer.abandon()
-    assert (store.on_disk(), store.writing_bytes, store.stored_bytes) == ([], 0, 0)
+    assert (store.on_disk(), store.quotas.used_bytes) == ([], 0)
 
 
 async def test_a_write_that_is_cancelled_leaves_nothing(store: FileStoreAt) -> None:
@@ -172,35 +173,45 @@ async def test_what_is_no_uuid_never_reaches_a_path(
 async def test_deleting_removes_both_objects_once(store: FileStoreAt) -> None:
     file_id = await put(store, b"x")
     await store.delete(file_id)
-    assert (store.on_disk(), store.stored_bytes) == ([], 0)
+    assert (store.on_disk(), store.quotas.used_bytes) == ([], 0)
     with pytest.raises(FileMissing):
         await store.delete(file_id)
 
 
 async def test_the_quota_counts_what_is_stored_and_what_is_under_way(tmp_path: Path) -> None:
-    store = FileStoreAt(tmp_path / "files", quota_bytes=1000)
+    store = FileStoreAt(tmp_path / "files", quota_bytes=charge(400) + charge(600))
     await put(store, b"x" * 400)
     writer = store.write()
     await writer.write(b"x" * 600)
-    other = store.write()
-    with pytest.raises(StorageFull, match="1001 bytes, at most 1000"):
-        await other.write(b"x")
+    with pytest.raises(StorageFull, match="Stored files would take"):
+        await writer.write(b"x")
     await writer.abandon()
+    other = store.write()
     await other.write(b"x" * 600)
     await store.keep(other, "b")
-    assert (store.stored_bytes, store.writing_bytes) == (1000, 0)
+    assert (store.quotas.total(Kind.FILES), store.quotas.total(Kind.WRITING)) == (charge(400) + charge(600), 0)
+
+
+async def test_empty_files_are_not_for_nothing(tmp_path: Path) -> None:
+    store = FileStoreAt(tmp_path / "files", quota_bytes=3 * charge(0))
+    for _ in range(3):
+        await put(store, b"")
+    with pytest.raises(StorageFull):
+        await put(store, b"")
+    await sweep(store)
+    assert store.quotas.used_bytes == 3 * charge(0)
 
 
 async def test_a_sweep_counts_anew_what_is_stored(tmp_path: Path) -> None:
     store = FileStoreAt(tmp_path / "files")
     first = await put(store, b"x" * 10)
     await put(store, b"x" * 20)
-    again = FileStoreAt(tmp_path / "files", quota_bytes=40)
+    again = FileStoreAt(tmp_path / "files")
     await sweep(again)
-    assert again.stored_bytes == 30
+    assert again.quotas.used_bytes == charge(10) + charge(20)
     await again.delete(first)
     await sweep(again)
-    assert again.stored_bytes == 20
+    assert again.quotas.used_bytes == charge(20)
 
 
 async def test_a_sweep_that_fails_is_tried_again(store: FileStoreAt, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,14 +264,15 @@ async def test_what_is_stored_without_keys_is_written_as_it_always_was(store: Fi
 
 
 async def test_a_tenants_use_is_counted_as_files_come_and_go_and_again_after_a_restart(store: FileStoreAt) -> None:
-    kept = await put_of(store, "ana", b"x" * 60, quota_bytes=100)
-    with pytest.raises(StorageFull, match="This tenant's files would take 110 bytes, at most 100"):
-        await put_of(store, "ana", b"x" * 50, quota_bytes=100)
-    await put_of(store, "bob", b"x" * 70, quota_bytes=100)
+    quota_bytes = charge(50) + charge(50)
+    kept = await put_of(store, "ana", b"x" * 60, quota_bytes=quota_bytes)
+    with pytest.raises(StorageFull, match=f"This tenant's files would take {quota_bytes + 10} bytes"):
+        await put_of(store, "ana", b"x" * 50, quota_bytes=quota_bytes)
+    await put_of(store, "bob", b"x" * 70, quota_bytes=quota_bytes)
     again = FileStoreAt(store.folder)
     await sweep(again)
-    assert store.used_by_tenant() == again.used_by_tenant() == {"ana": 60, "bob": 70}
+    assert store.quotas.by_tenant() == again.quotas.by_tenant() == {"ana": charge(60), "bob": charge(70)}
     await again.delete(kept, "ana")
     again.turn.now += 100 + READ_GRACE_SECONDS
     await sweep(again)
-    assert again.used_by_tenant() == {}, "nothing is kept of tenants that have none"
+    assert again.quotas.by_tenant() == {}, "nothing is kept of tenants that have none"

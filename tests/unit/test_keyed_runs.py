@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from broker.claims import claim_name
-from broker.errors import ExecutionCancelled, FileMissing, SharedFailure
+from broker.claims import Claim, claim_name
+from broker.errors import ExecutionCancelled, FileMissing, SharedFailure, StorageFailed
 from broker.keyed_runs import KeyedRuns
 from broker.schemas import Result
 from pool import PoolSaturated, SandboxLost
@@ -216,6 +216,80 @@ async def test_a_claim_that_finds_itself_is_its_own() -> None:
     program, keyed = quick(), KeyedRuns(LosesItsAnswer(Shelf()))
     async with keyed.open():
         assert await call(keyed, program) == RESULT
+
+
+class LosesTheAnswerFor(ShelfClaims):
+    """Claims are made, nobody is told, and for a while nothing can be read."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(shelf)
+        self.is_away = True
+
+    async def _create(self, name: str, claim: Claim) -> bool:
+        made = await super()._create(name, claim)
+        if self.is_away:
+            raise StorageFailed("no answer")
+        return made
+
+    async def _read(self, name: str) -> Claim | None:
+        if self.is_away:
+            raise StorageFailed("no answer")
+        return await super()._read(name)
+
+
+@asynccontextmanager
+async def in_doubt(shelf: Shelf) -> AsyncIterator[KeyedRuns]:
+    """A replica that was refused a claim which it has all the same; now the store answers again."""
+    claims = LosesTheAnswerFor(shelf)
+    keyed = KeyedRuns(claims)
+    async with keyed.open():
+        assert await code_of(keyed, quick()) == (503, "storage_failed", True)
+        claims.is_away = False
+        assert len(shelf.claims) == 1
+        yield keyed
+
+
+@in_virtual_time
+async def test_a_claim_that_nobody_knew_was_made_runs_when_its_caller_tries_again() -> None:
+    shelf, program = Shelf(), quick()
+    async with in_doubt(shelf) as one, replica(shelf) as other:
+        assert [await call(one, program), await call(one, program), await call(other, program)] == [RESULT] * 3
+    assert program.begun == 1
+
+
+@in_virtual_time
+async def test_such_a_claim_is_given_up_once_its_run_could_outlast_it() -> None:
+    shelf, program = Shelf(), quick()
+    async with in_doubt(shelf) as one:
+        shelf.now += 61
+        assert (await code_of(one, program))[1] == "outcome_unknown"
+    assert program.begun == 0
+
+
+@in_virtual_time
+async def test_such_a_claim_is_not_another_requests_nor_another_replicas() -> None:
+    shelf, program = Shelf(), quick()
+    async with in_doubt(shelf) as one, replica(shelf) as other:
+        assert (await code_of(one, program, digest="another"))[1] == "key_reused"
+        assert (await code_of(other, program))[1] == "key_in_use"
+    assert program.begun == 0
+
+
+class SaysNoAndMakesIt(ShelfClaims):
+    """The claim is made, the call fails, and reading works."""
+
+    async def _create(self, name: str, claim: Claim) -> bool:
+        await super()._create(name, claim)
+        raise StorageFailed("no answer")
+
+
+@in_virtual_time
+async def test_a_claim_that_may_have_been_made_is_read_back() -> None:
+    shelf, program = Shelf(), quick()
+    keyed = KeyedRuns(SaysNoAndMakesIt(shelf))
+    async with keyed.open(), replica(shelf) as other:
+        assert [await call(keyed, program), await call(other, program)] == [RESULT] * 2
+    assert program.begun == 1
 
 
 @in_virtual_time

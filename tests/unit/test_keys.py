@@ -91,7 +91,10 @@ BROKEN: list[tuple[list[dict[str, Any] | str], str]] = [
     ),
     ([KEY, {"tenant": "search", "concurrency": 0}], "line 2: .*concurrency"),
     ([KEY, {"tenant": "search", "runs_per_minute": 0}], "line 2: .*runs_per_minute"),
-    ([KEY, {"tenant": "search", "concurency": 3}], "line 2: it has a field that is not known; there are concurrency,"),
+    (
+        [KEY, {"tenant": "search", "concurency": 3}],
+        "line 2: it has a field that is not known; there are all_metrics,",
+    ),
 ]
 
 

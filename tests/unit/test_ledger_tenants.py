@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pool.actions import Create, Delete, Grant
+from pool.caller import Caller
 from pool.ledger import Ledger
 from pool.policy import Hold
 from pool.states import Event, Retirement, State
@@ -200,6 +201,21 @@ def test_retry_after_of_who_is_at_its_own_limit_is_when_one_of_its_own_ends():
     want(ledger, W2, now, caller="a", max_in_flight=1, max_waiting=0)
     answer = refused(ledger, W3, now, caller="a", max_in_flight=1, max_waiting=0)
     assert answer.retry_after_seconds == 20.0
+
+
+def test_whom_their_own_limit_blocks_nobody_else_is_told_to_wait_for():
+    ledger = ledger_with(size=2, max_in_flight=2, queue=50)
+    now = warm(ledger)
+    want(ledger, W1, now, caller="a")
+    ledger.leave(W1, now=now + 10.0)
+    now = warm(ledger, now=now + 10.0)
+    want(ledger, W2, now, caller="a", max_in_flight=1)
+    want(ledger, W3, now, caller="b")
+    alone = ledger.expected_wait_seconds(Caller("c"), now)
+    for serial in range(100, 140):
+        want(ledger, WaiterId(serial), now, caller="a", max_in_flight=1, patience=1e6)
+    assert ledger.expected_wait_seconds(Caller("c"), now) == alone == 5.0
+    assert ledger.expected_wait_seconds(Caller("a", max_in_flight=1), now) > 400.0
 
 
 def test_none_is_made_for_who_may_not_have_it():

@@ -10,16 +10,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from broker import bodies, connection, errors, validation
+from broker import bodies, connection, errors, json_values, validation
 from broker.app import ROUTES
+from broker.json_values import a_boolean
 from broker.openapi import document
-from broker.operations import CONNECTION, EVERYWHERE, OPERATIONS, SEEN_BY_NOBODY, Operation
+from broker.operations import CONNECTION, EVERYWHERE, OPEN_PATHS, OPERATIONS, SEEN_BY_NOBODY, Operation
 from broker.paths import workspace_path
 from broker.routes import health_body
 from pool import Isolation, PoolError, ProtocolError, SandboxError
 from tests import source_tree as tree
 from tests.unit.test_health import WELL
 
+WORDS = [word for word in json_values._BOOLEANS if isinstance(word, str)]
 PAGES = {"/", "/docs", "/openapi.json", "/pages/{name}"}
 """For people, and the document itself."""
 ROOTS = {errors.BrokerError, PoolError, ProtocolError, SandboxError}
@@ -110,6 +112,26 @@ def test_who_is_sent_away_is_told_for_how_long(status: int):
     assert all("Retry-After" in each["headers"] for each in refusals if each)
 
 
+# --- keys -----------------------------------------------------------------------------------
+
+
+def test_where_there_are_keys_all_but_the_probes_need_one_and_say_what_is_answered_without():
+    assert DOCUMENT["security"] == [{"bearer": []}, {"apiKey": []}]
+    assert set(DOCUMENT["components"]["securitySchemes"]) == {"bearer", "apiKey"}
+    without = {name for name in NAMES if operation(name).get("security") == []}
+    assert without == {"health", "ready"} == {name for name in NAMES if not codes(name, 401)}
+
+
+def test_where_the_metrics_are_public_they_need_none():
+    found = document(60_000, OPEN_PATHS | {"/metrics"})["paths"]["/metrics"]["get"]
+    assert (found["security"], "401" in found["responses"]) == ([], False)
+
+
+def test_where_there_are_no_keys_nothing_is_said_of_any():
+    text = json.dumps(document(60_000, None))
+    assert not any(word in text for word in ("security", "unauthenticated", "apiKey"))
+
+
 # --- the types are those of the code --------------------------------------------------------
 
 
@@ -129,6 +151,30 @@ def test_what_is_documented_is_accepted_and_what_breaks_a_bound_is_not():
         body = json.dumps({"code": "", "timeout_ms": timeout_ms}).encode()
         with pytest.raises(errors.BrokerError):
             validation.execute_request(body, max_timeout_ms=60_000)
+
+
+@pytest.mark.parametrize("value", [True, 0, 1, *(kind(word) for word in WORDS for kind in (str, str.upper, str.title))])
+def test_what_is_taken_for_true_or_false_is_documented(value: object):
+    assert a_boolean(value, ("body",)) in (True, False)
+    assert not isinstance(value, str) or re.search(bodies.TRUE_OR_FALSE, value)
+
+
+def test_what_is_documented_for_true_or_false_is_all_that_is_taken():
+    texts = ["", "tru", "yess", "2", "ja", "off ", "none"]
+    assert not any(re.search(bodies.TRUE_OR_FALSE, text) for text in texts)
+    assert len(WORDS) == bodies.TRUE_OR_FALSE.count("|") + 1
+
+
+def test_every_integer_of_a_body_says_what_json_schema_cannot():
+    schemas = DOCUMENT["components"]["schemas"]
+    integers = [
+        field
+        for body in ("ExecuteBody", "SessionBody", "BashBody")
+        for field in schemas[body]["properties"].values()
+        if field.get("type") == "integer"
+    ]
+    assert len(integers) == 3
+    assert all("without a decimal point" in field["description"] for field in integers)
 
 
 def test_the_longest_run_is_that_of_the_operator():

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from broker.files import FileStore
+from broker.quotas import charge
 from broker.returned_files import ReturnedFiles
 from broker.storage import open_storage
 
@@ -39,7 +40,7 @@ async def test_files_of_a_run_that_failed_are_taken_back(store: FileStore) -> No
     async with ReturnedFiles(store) as files:
         await files.take("whole", b"x", last=True)
         await files.take("half", b"x" * 10**6, last=False)
-    assert (on_disk(store), store.writing_bytes, store.stored_bytes) == ([], 0, 0)
+    assert (on_disk(store), store.quotas.used_bytes) == ([], 0)
 
 
 async def test_files_of_a_caller_that_left_are_taken_back_under_cancellation(store: FileStore) -> None:
@@ -53,7 +54,7 @@ async def test_files_of_a_caller_that_left_are_taken_back_under_cancellation(sto
 
 
 async def test_what_does_not_fit_is_named_and_the_next_one_is_kept(store: FileStore) -> None:
-    store.quota_bytes = 100
+    store.quotas.limit_bytes = charge(100)
     async with ReturnedFiles(store) as files:
         await files.take("big", b"x" * 90, last=False)
         await files.take("big", b"x" * 90, last=False)
@@ -62,4 +63,14 @@ async def test_what_does_not_fit_is_named_and_the_next_one_is_kept(store: FileSt
         files.delivered = True
     assert [(each.path, each.reason) for each in files.skipped] == [("big", "storage_full")]
     assert [each.path for each in files.kept] == ["small"]
-    assert (store.stored_bytes, store.writing_bytes, len(on_disk(store))) == (90, 0, 2)
+    assert (store.quotas.by_tenant(), len(on_disk(store))) == ({"": charge(90)}, 2)
+
+
+async def test_what_has_no_room_even_to_begin_is_named(store: FileStore) -> None:
+    store.quotas.limit_bytes = charge(0)
+    async with ReturnedFiles(store) as files:
+        for path in ("first", "second", "third"):
+            await files.take(path, b"", last=True)
+        files.delivered = True
+    assert [each.path for each in files.kept] == ["first"]
+    assert [each.path for each in files.skipped] == ["second", "third"]

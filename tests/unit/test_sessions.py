@@ -12,6 +12,7 @@ import pytest
 
 from broker.errors import SessionMissing, SessionsFull
 from broker.limits import Limits
+from broker.metrics import Metrics
 from broker.sessions import PROBE_SECONDS, Sessions
 from broker.tenants import Tenant
 from pool import RunLimits, SandboxLost, SharedSession
@@ -85,9 +86,14 @@ class Cluster:
         del self.open[session.session_id]
 
 
+def one_replicas(cluster: Cluster, most: int) -> Sessions:
+    metrics = Metrics(max_in_flight=1, version="0", backend="fake").sessions
+    return Sessions(cluster, most=most, loopback=False, metrics=metrics)  # type: ignore[arg-type]  # as much as is used
+
+
 @asynccontextmanager
 async def replicas(cluster: Cluster, *, most: int = 3) -> AsyncIterator[tuple[Sessions, Sessions]]:
-    both = tuple(Sessions(cluster, most=most, loopback=False) for _ in range(2))  # type: ignore[arg-type]  # as much as is used
+    both = tuple(one_replicas(cluster, most) for _ in range(2))
     async with anyio.create_task_group() as tasks:
         for each in both:
             tasks.start_soon(each.run)
@@ -105,7 +111,7 @@ async def test_it_outlives_its_lease_and_its_maker() -> None:
     cluster = Cluster()
     async with replicas(cluster) as (one, two):
         session_id = await opened(one, ANA)
-        assert (cluster.leases, len(one), len(two)) == (0, 1, 1)
+        assert (cluster.leases, one.tenants(), two.tenants()) == (0, ["ana"], ["ana"])
     async with replicas(cluster) as (later, _):
         await later.close(ANA, session_id)
     assert cluster.open == {}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
-from broker.tenant_metrics import MOST_LABELS, OTHER, TenantFilesCollector, TenantLabels, TenantMetrics
+from broker.tenant_metrics import MOST_LABELS, OTHER, OneTenants, TenantFilesCollector, TenantLabels, TenantMetrics
 
 
 def test_the_first_tenants_keep_a_label_and_the_rest_share_one() -> None:
@@ -29,6 +29,22 @@ def test_without_keys_nothing_is_counted() -> None:
     with metrics.run("", lambda: "ok", wait_seconds=0.0):
         metrics.refused("", "rate_limited")
     assert [sample for each in registry.collect() for sample in each.samples if sample.labels] == []
+
+
+def test_a_tenant_sees_what_is_its_own_or_nobodys_and_never_the_sum_of_the_rest() -> None:
+    registry = CollectorRegistry()
+    metrics = TenantMetrics(registry, prefix="x", buckets=(1.0,))
+    metrics.unauthenticated()
+    for tenant in ["a", *(f"tenant-{number}" for number in range(MOST_LABELS)), OTHER]:
+        metrics.refused(tenant, "rate_limited")
+    shown = {tenant: text_for(registry, tenant) for tenant in ("a", "b", OTHER)}
+    assert all("x_unauthenticated_total 1.0" in each for each in shown.values())
+    assert [each.count("tenant=") for each in shown.values()] == [1, 0, 0]
+    assert 'tenant="a"' in shown["a"]
+
+
+def text_for(registry: CollectorRegistry, tenant: str) -> str:
+    return generate_latest(OneTenants(registry, tenant)).decode()
 
 
 def test_files_of_those_without_a_label_are_added_up() -> None:

@@ -39,12 +39,14 @@ def test_code_and_stdin_hold_whatever_json_can_spell(text: str) -> None:
     assert (program.code, program.stdin) == (text, text)
 
 
-@pytest.mark.parametrize(("given", "meant"), [(True, True), ("yes", True), ("OFF", False), (0, False), ("1", True)])
+@pytest.mark.parametrize(
+    ("given", "meant"), [(True, True), ("yes", True), ("OFF", False), (0, False), ("1", True), (1.0, True)]
+)
 def test_booleans_are_read_as_the_compatible_api_reads_them(given: Any, meant: bool) -> None:
     assert request(last_line_interactive=given).program.last_line_interactive is meant
 
 
-@pytest.mark.parametrize("given", [2, None, 1.0, [], {}, "maybe", ""])
+@pytest.mark.parametrize("given", [2, None, 0.5, 1e300, [], {}, "maybe", ""])
 def test_what_is_no_boolean_is_refused(given: Any) -> None:
     with pytest.raises(SchemaError) as refused:
         request(last_line_interactive=given)
