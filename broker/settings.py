@@ -194,7 +194,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     session_workspace_mb: Annotated[
         int,
         about(
-            "MiB of files in a session's workspace, which are memory. Coding agents unpack repositories of up to 500 MiB.",
+            "MiB of files in a session's workspace, which are memory. Agents unpack repositories of up to 500 MiB.",
             ge=1,
             le=MOST_MIB,
         ),
