@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 
 import anyio
 import msgspec
@@ -17,7 +18,7 @@ from anyio.abc import TaskGroup
 from broker.errors import SessionMissing, SessionsFull
 from broker.limits import check_sessions
 from broker.tenants import Tenant
-from pool import Caller, Outcome, PoolClosed, SandboxPool, Session, Sink, StagedFile
+from pool import Caller, Outcome, PoolClosed, SandboxPool, Session, Sink, StagedFile, Turn
 
 OPEN_SECONDS = 20.0
 """For a sandbox and all files of a new session, beside the wait for one: clients wait 30 s. Longer answers nobody."""
@@ -96,6 +97,19 @@ class Sessions:
             raise SessionMissing(session_id)
         try:
             return await held.session.shell(command, timeout_ms=timeout_ms, sink=sink, deadline=deadline)
+        finally:
+            if held.session.is_lost:
+                held.unwanted.set()
+
+    @asynccontextmanager
+    async def turn(self, tenant: Tenant, session_id: str, deadline: float) -> AsyncIterator[Turn]:
+        """The right to run one program in it. Raises `SessionMissing`, and what `Session.turn` raises."""
+        held = self._open(tenant, session_id)
+        if held.session is None:
+            raise SessionMissing(session_id)
+        try:
+            async with held.session.turn(deadline) as turn:
+                yield turn
         finally:
             if held.session.is_lost:
                 held.unwanted.set()

@@ -20,7 +20,7 @@ from pool.lease import Lease
 from pool.observer import NullObserver, Observer
 from pool.pool import SandboxPool
 from pool.program import Outcome, Program, Reason, Sink, SkippedFile, StagedFile, Stream
-from pool.session import Session
+from pool.session import Session, Turn
 from pool.settings import PoolSettings, RunLimits
 from pool.shared import SharedBackend
 from pool.snapshot import Snapshot
@@ -64,4 +64,5 @@ __all__ = [
     "State",
     "Stream",
     "Target",
+    "Turn",
 ]

@@ -30,6 +30,8 @@ class Run:
     last_line_interactive: bool | None = None
     idempotency_key: str | None = None
     execution_id: str | None = None
+    session_id: str | None = None
+    """Run it there, and not in a sandbox of its own."""
 
     @property
     def body(self) -> Json:
@@ -41,6 +43,7 @@ class Run:
             "args": list(self.args) or None,
             "env": dict(self.env) or None,
             "last_line_interactive": self.last_line_interactive,
+            "session_id": self.session_id,
         }
         return {name: value for name, value in given.items() if value is not None}
 
@@ -66,6 +69,7 @@ class Options(TypedDict, total=False):
     last_line_interactive: bool
     idempotency_key: str
     execution_id: str
+    session_id: str
 
 
 @dataclass(frozen=True)
