@@ -15,7 +15,7 @@ from functools import partial
 import anyio
 
 from pool import hearing, staging
-from pool.errors import LocalProtocolError, PoolSaturated, PoolTimeout, RemoteProtocolError, SandboxLost
+from pool.errors import InputsRefused, LocalProtocolError, PoolSaturated, PoolTimeout, RemoteProtocolError, SandboxLost
 from pool.frames import Frames
 from pool.program import Outcome, Program, Sink, StagedFile, outcome_of
 from pool.settings import RunLimits
@@ -59,7 +59,11 @@ class Session:
         """
         async with self.turn(deadline - timeout_ms / 1000):
             say = partial(self._say_command, command, timeout_ms)
-            return outcome_of(await self._answer(say, sink, deadline))
+            try:
+                return outcome_of(await self._answer(say, sink, deadline))
+            except InputsRefused as error:
+                self.is_lost = True
+                raise RemoteProtocolError("a refusal of what has nothing to be put anywhere") from error
 
     @asynccontextmanager
     async def turn(self, deadline: float) -> AsyncIterator[Turn]:
