@@ -163,24 +163,29 @@ class Session:
             draft = line.draft = calls.Draft(run_id)
         if draft.was_refused:
             return
+        if draft.run_id != run_id:
+            line.close()
+        elif isinstance(message, wire.Stage):
+            self._stage(line, draft, message)
+        else:
+            self._enqueue(line, draft, message)
+
+    def _stage(self, line: Line, draft: calls.Draft, piece: wire.Stage) -> None:
         try:
-            self._go_on_with(draft, line, run_id, message)
+            draft.add(piece)
         except wire.WireError:
             line.close()
         except OSError as error:
             draft.was_refused = True
             draft.drop()
-            line.say(calls.refusal(error, message.path if isinstance(message, wire.Stage) else ""), run_id)
+            line.say(calls.refusal(error, piece.path), draft.run_id)
 
-    def _go_on_with(
-        self, draft: calls.Draft, line: Line, run_id: str, message: wire.Stage | wire.Shell | wire.Run
-    ) -> None:
-        if draft.run_id != run_id:
-            raise wire.WireError("two calls at once")
-        if isinstance(message, wire.Stage):
-            draft.add(message)
+    def _enqueue(self, line: Line, draft: calls.Draft, message: wire.Shell | wire.Run) -> None:
+        try:
+            self._waiting.append(draft.call(line, message))
+        except wire.WireError:
+            line.close()
             return
-        self._waiting.append(draft.call(line, message))
         line.draft = None
         self._begin_next()
 

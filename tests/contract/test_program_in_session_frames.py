@@ -99,7 +99,7 @@ def test_it_is_alive_while_files_are_told(session: Calling):
     run = begin(session, "open('big', 'wb').write(bytes(3 << 20))")
     assert isinstance((session.speaks.hear() or ("", None))[1], wire.File)
     session.speaks.say(wire.Ping(nonce=5), run="")
-    kinds = []
+    kinds: list[str] = []
     while not kinds or kinds[-1] != "outcome":
         heard = session.speaks.hear()
         assert heard is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import anyio
 import pytest
@@ -27,6 +27,7 @@ from tests.fakes.supervisor import FakeChannel, outcome
 
 LIMITS = RunLimits(output_bytes=10)
 CANCELLED = outcome(exit_code=None, reason="cancelled")
+Call = Callable[..., Awaitable[Outcome]]
 Said = list[tuple[str, wire.Message]]
 
 
@@ -105,7 +106,7 @@ CALLS = pytest.mark.parametrize("call", [shell, run], ids=["shell", "run"])
     ],
 )
 @in_virtual_time
-async def test_what_no_call_says_loses_the_session(lie: Callable[[str], Said], call: Callable[..., Outcome]):
+async def test_what_no_call_says_loses_the_session(lie: Callable[[str], Said], call: Call):
     scripted = Scripted(lie)
     session = session_of(scripted)
     with pytest.raises(RemoteProtocolError):
@@ -119,7 +120,7 @@ async def test_what_no_call_says_loses_the_session(lie: Callable[[str], Said], c
 
 @CALLS
 @in_virtual_time
-async def test_what_is_said_after_the_end_is_the_next_calls_trouble(call: Callable[..., Outcome]):
+async def test_what_is_said_after_the_end_is_the_next_calls_trouble(call: Call):
     session = session_of(Scripted(saying(outcome(), output(b"late")), saying(outcome())))
     assert (await call(session)).exit_code == 0
     with pytest.raises(RemoteProtocolError, match="of another run"):
@@ -147,7 +148,7 @@ async def test_a_command_is_not_refused():
 
 @CALLS
 @in_virtual_time
-async def test_the_end_of_its_channel_loses_the_session(call: Callable[..., Outcome]):
+async def test_the_end_of_its_channel_loses_the_session(call: Call):
     scripted = Scripted()
     session = session_of(scripted)
     scripted.channel.end()
@@ -158,7 +159,7 @@ async def test_the_end_of_its_channel_loses_the_session(call: Callable[..., Outc
 
 @CALLS
 @in_virtual_time
-async def test_one_that_takes_nothing_in_is_lost_soon(call: Callable[..., Outcome]):
+async def test_one_that_takes_nothing_in_is_lost_soon(call: Call):
     scripted, began = Scripted(), anyio.current_time()
     scripted.channel.is_full = True
     session = session_of(scripted)
@@ -173,7 +174,7 @@ async def test_one_that_takes_nothing_in_is_lost_soon(call: Callable[..., Outcom
 
 @CALLS
 @in_virtual_time
-async def test_silence_to_the_deadline_and_after_a_cancel_loses_the_session(call: Callable[..., Outcome]):
+async def test_silence_to_the_deadline_and_after_a_cancel_loses_the_session(call: Call):
     scripted, began = Scripted(), anyio.current_time()
     session = session_of(scripted)
     with pytest.raises(SandboxLost, match="did not come to the end"):
@@ -184,7 +185,7 @@ async def test_silence_to_the_deadline_and_after_a_cancel_loses_the_session(call
 
 @CALLS
 @in_virtual_time
-async def test_a_call_that_is_late_and_can_be_cancelled_costs_nothing_but_itself(call: Callable[..., Outcome]):
+async def test_a_call_that_is_late_and_can_be_cancelled_costs_nothing_but_itself(call: Call):
     session = session_of(Scripted(saying(), saying(outcome()), to_cancel=saying(CANCELLED)))
     with pytest.raises(SandboxLost):
         await call(session)
