@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,6 +124,16 @@ def test_only_the_broker_imports_starlette():
 def test_only_the_kubernetes_backend_imports_its_client():
     users = importers("kubernetes_asyncio", "broker", "pool", RUNTIME)
     assert [user for user in users if not user.startswith("pool/kube/")] == []
+
+
+def test_a_supervisor_starts_without_what_few_become():
+    # Each pod's is exec'd anew, and loads a session's modules in two milliseconds.
+    words = (
+        "import sys, sandbox_runtime.pod.supervisor; print([name for name in sys.modules if name.endswith('session')])"
+    )
+    command = [sys.executable, "-S", "-c", words]
+    environment = {"PYTHONPATH": str(tree.HOMES["sandbox_runtime"])}
+    assert subprocess.run(command, env=environment, capture_output=True, check=True).stdout == b"[]\n"
 
 
 def written_files() -> Iterator[Path]:
