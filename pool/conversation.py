@@ -17,7 +17,7 @@ import math
 import time
 import uuid
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -64,6 +64,8 @@ class Conversation:
         nothing is, while a program may run."""
         self.runs = 0
         """How many were begun."""
+        self._unacknowledged = ""
+        """The run whose outcome has come, until that is said. Nobody's answer waits for the saying."""
         self.reattached = False
         """A run was heard out through another channel than it was begun on."""
 
@@ -99,7 +101,11 @@ class Conversation:
         self._expect_silence()
 
     async def clean(self, deadline: float) -> wire.Cleaned:
-        """Have it wiped, proved as it was, and armed again: with no findings another program may follow."""
+        """Have it wiped, proved as it was, and armed again: with no findings another program may follow.
+
+        That says, too, that the outcome of the last run has come.
+        """
+        self._unacknowledged = ""
         cleaned = await self._ask(wire.Clean(), wire.Cleaned, deadline)
         if cleaned.runs != self.runs:
             raise RemoteProtocolError(f"a sandbox that claims {cleaned.runs} runs, and has had {self.runs}")
@@ -189,10 +195,10 @@ class Conversation:
         )
 
     async def _hear_out(self, transcript: Transcript, sink: Sink, deadline: float) -> wire.Outcome:
-        deadline = await hearing.hear_out(transcript, partial(self._hear_next, transcript), sink, deadline)
+        await hearing.hear_out(transcript, partial(self._hear_next, transcript), sink, deadline)
         self._expect_silence()
         ended = hearing.outcome_in(transcript)
-        await self._acknowledge(transcript.run, deadline)
+        self._unacknowledged = transcript.run
         return ended
 
     async def _hear_next(self, transcript: Transcript, deadline: float) -> wire.Message:
@@ -234,14 +240,13 @@ class Conversation:
         await anyio.sleep_until(self._may_reattach_at)
         self._frames = await Reattachment(self._reconnect, transcript.run).frames(transcript.frames, deadline)
 
-    async def _acknowledge(self, run: str, deadline: float) -> None:
+    async def acknowledge(self, deadline: float) -> None:
         """So that nothing is kept for a channel that need not come any more (a pod ends at once only then)."""
-        if self._reconnect is None:
+        run, self._unacknowledged = self._unacknowledged, ""
+        if not run or self._reconnect is None:
             return
-        try:
+        with suppress(SandboxLost):  # what we wanted we have
             await self._frames.say(wire.Ack(), deadline, run)
-        except SandboxLost:  # what we wanted we have
-            return
 
     def _expect_silence(self) -> None:
         self._frames.expect_silence()

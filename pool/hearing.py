@@ -30,15 +30,14 @@ def latest_start(now: float, latest_end: float) -> float:
     return latest_end - max(0.0, min(OUTCOME_GRACE_SECONDS, (latest_end - now) / 2))
 
 
-async def hear_out(transcript: Transcript, hear: Hear, sink: Sink, deadline: float) -> float:
-    """Until its last frame. Returns the deadline, with the sink's time in it. Raises what `hear` and the sink raise."""
+async def hear_out(transcript: Transcript, hear: Hear, sink: Sink, deadline: float) -> None:
+    """Until its last frame. Raises what `hear` and the sink raise."""
     latest = deadline + SINK_SECONDS
     while transcript.end is None:
         message = await hear(deadline)
         asked = anyio.current_time()
         await _pass_on(message, sink)
         deadline = min(latest, deadline + anyio.current_time() - asked)
-    return deadline
 
 
 def outcome_in(transcript: Transcript) -> wire.Outcome:

@@ -36,6 +36,9 @@ LONGEST_PAUSE_SECONDS = 3.0
 """Between two attempts. Shorter crowds an API server that is just coming back; longer is added to the wait of those who
 are to be served within 10 s of its return."""
 
+ACKNOWLEDGE_SECONDS = 1.0
+"""For a few bytes on a channel that was heard a moment ago. A pod that was not told ends a second later."""
+
 DESTROY_SECONDS = 10.0
 """For one attempt to end a sandbox. Smaller piles up attempts; larger lets one that hangs hold its slot."""
 
@@ -277,6 +280,7 @@ class Keeper:
 
     async def _unmake(self) -> None:
         """End what was made. Tried again until it works, or until the pool gives up and closes the backend."""
+        await self._acknowledge()
         await self._let_the_answer_go_first()
         if await self._handed_over():
             return
@@ -284,6 +288,11 @@ class Keeper:
         while self._sandbox is not None and not await self._destroyed(self._sandbox):
             failures += 1
             await anyio.sleep(policy.backoff_seconds(failures, self._books.jitter()))
+
+    async def _acknowledge(self) -> None:
+        if self._conversation is not None:
+            with anyio.CancelScope(shield=True, deadline=anyio.current_time() + ACKNOWLEDGE_SECONDS) as scope:
+                await self._conversation.acknowledge(scope.deadline)
 
     async def _let_the_answer_go_first(self) -> None:
         # After an uneventful run only: then no program lives in it any more.

@@ -99,13 +99,16 @@ class Session:
 
     async def _answer(self, say: Say, sink: Sink, deadline: float) -> wire.Outcome:
         if self.is_lost:
-            raise SandboxLost("the session is lost")
+            raise PoolTimeout("the session's channel was lost before this call began", retry_after_seconds=1.0)
         transcript = Transcript(uuid.uuid4().hex, self._limits)
         try:
             with anyio.CancelScope(deadline=deadline + hearing.SINK_SECONDS):
                 return await self._call(transcript, say, sink, deadline)
         except _Late:
             pass
+        if _never_began(transcript):
+            text = "calls on other channels of this session left it no time; they go on"
+            raise PoolTimeout(text, retry_after_seconds=1.0)
         raise SandboxLost("the session did not come to the end of this call in time")
 
     async def _call(self, transcript: Transcript, say: Say, sink: Sink, deadline: float) -> wire.Outcome:
@@ -191,6 +194,12 @@ class Turn:
         read in time, `LocalProtocolError` if we are to blame.
         """
         return await self._session._run(program, files, sink, deadline)
+
+
+def _never_began(transcript: Transcript) -> bool:
+    """A call that was cancelled in the session's queue: one that has begun has taken a millisecond at least."""
+    end = transcript.end
+    return isinstance(end, wire.Outcome) and end.reason == "cancelled" and end.duration_ms == 0
 
 
 def _whole() -> anyio.CancelScope:

@@ -20,6 +20,7 @@ class Sharing:
 
     def __init__(self, settings: PoolSettings, slots: Slots, waiting: Waiting) -> None:
         self.is_within_caller = settings.reuse_within_caller and settings.reuses
+        self._settings = settings
         self._slots = slots
         self._waiting = waiting
 
@@ -43,10 +44,11 @@ class Sharing:
         return self._slots.count_of(caller, S.RECYCLING, S.PROBING) + self._slots.count_of(None, S.PROBING)
 
     def unserved(self) -> int:
-        """Those that wait for more than what is on its way already."""
+        """Those that wait for more than what is on its way already, and might be leased one more."""
         if not self.is_within_caller:
+            room = self._settings.max_in_flight - self._slots.count(S.LEASED)
             coming = self._slots.count(S.STARTING, S.RECYCLING, S.PROBING)
-            return sum(map(self._may_have, self._waiting.callers())) - coming
+            return min(room, sum(map(self._may_have, self._waiting.callers()))) - coming
         anybodys = self._slots.count(S.STARTING) + self._slots.count_of(None, S.READY, S.PROBING)
         return sum(max(0, self._may_have(each) - self._has(each)) for each in self._waiting.callers()) - anybodys
 

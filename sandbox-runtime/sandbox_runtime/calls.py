@@ -160,7 +160,8 @@ class Call:
             exit_code=end.exit_code,
             reason=end.reason,
             signal=end.signal,
-            duration_ms=round((end.at - running.started) * 1000),
+            # 0 is for what never began: then nobody has to fear that it runs twice.
+            duration_ms=max(1, round((end.at - running.started) * 1000)),
             limits_hit=workspace.limits_met(end.limits_hit, places.WRITABLE),
             stdout_truncated=running.truncated["stdout"],
             stderr_truncated=running.truncated["stderr"],

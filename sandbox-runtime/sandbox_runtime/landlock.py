@@ -60,11 +60,11 @@ _PATH_RULE = struct.Struct("=Qi")  # the rights, a descriptor of the folder or f
 class Ruleset:
     """Prepared rules. `descriptor` stays with the zygote; a child's copy closes when the child is restricted."""
 
-    __slots__ = ("abi", "descriptor")
+    __slots__ = ("abi", "denied", "descriptor")
 
-    def __init__(self, descriptor: int, abi: int) -> None:
-        self.descriptor = descriptor
-        self.abi = abi
+    def __init__(self, descriptor: int, abi: int, denied: Sequence[int]) -> None:
+        """`denied`: rights on files, rights on the network, scopes."""
+        self.descriptor, self.abi, self.denied = descriptor, abi, denied
 
 
 def abi() -> int:
@@ -99,7 +99,8 @@ def prepare(
     if kernel_abi < OLDEST_USED_ABI:
         raise OSError(errno.EOPNOTSUPP, f"Landlock ABI {kernel_abi}, need {OLDEST_USED_ABI} (Linux 5.19)")
     tables = [FILE_RIGHTS, () if networked else NETWORK_RIGHTS, SCOPES if scoped else ()]
-    ruleset = Ruleset(_create(kernel_abi, tables), kernel_abi)
+    denied = [known(table, kernel_abi) for table in tables]
+    ruleset = Ruleset(_create(kernel_abi, denied), kernel_abi, denied)
     try:
         _add_all(ruleset, readable, writable, files)
     except BaseException:
@@ -117,17 +118,12 @@ def restrict(ruleset: Ruleset) -> dict[str, int]:
     kernel.system_call("landlock_restrict_self", what, ruleset.descriptor, known(RESTRICT_FLAGS, ruleset.abi))
     # SECURITY: with the descriptor a guest could add rules to the set that the zygote's next child gets.
     os.close(ruleset.descriptor)
-    return {
-        "abi": ruleset.abi,
-        "files": known(FILE_RIGHTS, ruleset.abi),
-        "network": known(NETWORK_RIGHTS, ruleset.abi),
-        "scopes": known(SCOPES, ruleset.abi),
-    }
+    files, network, scopes = ruleset.denied
+    return {"abi": ruleset.abi, "files": files, "network": network, "scopes": scopes}
 
 
-def _create(kernel_abi: int, tables: Sequence[Iterable[tuple[int, int]]]) -> int:
+def _create(kernel_abi: int, denied: Sequence[int]) -> int:
     # Older kernels take a longer struct than their own as long as what they do not know is zero.
-    denied = (known(table, kernel_abi) for table in tables)
     what = f"create a Landlock ruleset (ABI {kernel_abi})"
     return kernel.system_call("landlock_create_ruleset", what, _ATTRIBUTES.pack(*denied), _ATTRIBUTES.size, 0)
 

@@ -44,9 +44,11 @@ class Outbox:
         self._lines += self._writer.line(message, run)
 
     def output(self, stream: str, data: bytes, run: str) -> None:
+        """Becomes a frame with what else comes before it is sent, in the order of the two streams."""
+        if any(self._held[other] for other in wire.STREAMS if other != stream):
+            self._fill()
         self._run = run
         self._held[stream] += data
-        self._fill()
 
     def say_again(self, output: wire.Output, run: str) -> None:
         """A frame that was said on a channel before this one."""
@@ -59,6 +61,7 @@ class Outbox:
 
     def send(self) -> bool:
         """Send what the channel takes; True when that was all. Raises OSError when nobody is there any more."""
+        self._fill()
         while self._lines:
             try:
                 del self._lines[: os.write(self._channel.writing, self._lines)]

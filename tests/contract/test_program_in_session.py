@@ -29,7 +29,7 @@ def session(boxes: Sandboxes) -> Iterator[HeldSession]:
 
 @pytest.fixture(autouse=True)
 def an_empty_workspace(session: HeldSession) -> None:
-    session.bash("cd /workspace && chmod -R u+rwx . && rm -rf ..?* .[!.]* *")
+    session.bash("shopt -s dotglob nullglob; chmod -R u+rwx *; rm -rf *")
 
 
 # --- as anywhere ---

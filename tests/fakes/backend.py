@@ -67,6 +67,8 @@ class FakeBackend:
         self.is_running = False
         self.gate: anyio.Event | None = None
         """While set and not fired, no start gets further."""
+        self.reconnect: Reconnect | None = None
+        """Of the sandboxes that are made from now on."""
         self._generation = 1
 
     def heard(self, hello: wire.Hello) -> None: ...
@@ -95,6 +97,7 @@ class FakeBackend:
         supervisor = start()
         await checkpoint()
         sandbox = FakeSandbox(f"fake-{slot}", supervisor, self, on_lost)
+        sandbox.reconnect = self.reconnect
         self.live[sandbox.name] = sandbox
         supervisor.start()
         return sandbox

@@ -101,6 +101,8 @@ class FakeSupervisor:
         self.programs: list[str] = []
         self.heard_runs: list[tuple[str, wire.Run]] = []
         self.pings = 0
+        self.acknowledged: list[str] = []
+        """The runs whose outcome has come, as the broker says."""
         self.findings: list[str] = []
         """What a cleaning finds left."""
         self._reader = wire.Reader(wire.FROM_BROKER)
@@ -124,6 +126,8 @@ class FakeSupervisor:
                     self.run(run, message)
                 case wire.Clean():
                     self.clean()
+                case wire.Ack():
+                    self.acknowledged.append(run)
 
     def ping(self, message: wire.Ping) -> None:
         self.pings += 1

@@ -1,15 +1,12 @@
 """Over many runs in few sandboxes: each program leaves whatever it can, and looks for what the one before it left.
 
-`CODE_INTERPRETER_RESIDUE_RUNS` says how many; the suite affords a few hundred. A residue is what a program finds and
-the first program of its sandbox did not. By design, and not looked at: the hash seed and the layout of memory are those
-of the zygote; the next pid and inode numbers, and the zygote's CPU time, only ever grow; ctime tells of the cleaning.
+What a residue is, and how many runs: `residue.py`. The same in pods: `tests/kube/contract/test_residue_in_pods.py`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -24,13 +21,11 @@ from tests.contract.test_recycling import as_its_owner
 from tests.fakes.pools import CountingObserver
 from tests.hostile.aftermath import until
 from tests.integration import residue
+from tests.integration.residue import RUNS, Seen
 from tests.local_backends import children, templates
 from tests.sandboxes import SCIENCE, Sandboxes, groups, plan
 
-RUNS = int(os.environ.get("CODE_INTERPRETER_RESIDUE_RUNS", "200"))
 SANDBOXES = 2
-EACH_MEMORY = 5
-"""In every so many runs all memory is searched, which takes 0.1 s."""
 
 
 class Tracked:
@@ -65,36 +60,6 @@ async def _pool(made: LocalPlan, settings: PoolSettings, observer: CountingObser
         yield pool
 
 
-class Seen:
-    """What the runs have found, by the sandbox they were in: one is known by its mounts."""
-
-    def __init__(self) -> None:
-        self.residues: Counter[str] = Counter()
-        self.runs: Counter[str] = Counter()
-        self.left: Counter[str] = Counter()
-        self.random: list[list[object]] = []
-        self.examples: dict[str, tuple[object, object]] = {}
-        self._first: dict[str, dict[str, Any]] = {}
-
-    def take(self, found: dict[str, Any]) -> None:
-        seen = found["seen"]
-        box = seen["mounts"]
-        self.runs[box] += 1
-        self.left.update(found["left"])
-        self.random.append(found["random"])
-        self._compare("", seen, self._first.setdefault(box, seen))
-        self._compare("names of sockets", any(found["names"]), False)
-        self._compare("memory", found["memory"], 0)
-
-    def _compare(self, name: str, value: object, expected: object) -> None:
-        if isinstance(value, dict) and isinstance(expected, dict) and value.keys() == expected.keys():
-            for part, each in value.items():
-                self._compare(f"{name} {part}".strip(), each, expected[part])
-        elif value != expected:
-            self.residues[name] += 1
-            self.examples.setdefault(name, (value, expected))
-
-
 @pytest.fixture(scope="module")
 def tracked() -> Iterator[Tracked]:
     with reused() as pool:
@@ -103,14 +68,7 @@ def tracked() -> Iterator[Tracked]:
 
 @pytest.fixture(scope="module")
 def seen(tracked: Tracked) -> Seen:
-    """What so many programs have found, each of which left what it could."""
-    seen, last = Seen(), ""
-    for number in range(RUNS):
-        secret = os.urandom(12).hex()
-        seen.take(tracked.found(residue.PROGRAM, last if number % EACH_MEMORY == 0 else "", secret))
-        last = secret
-    print(f"{RUNS} runs in {len(seen.runs)} sandboxes, residues: {dict(seen.residues)}")
-    return seen
+    return residue.searched(tracked.found)
 
 
 def test_no_program_finds_anything_of_those_before_it(seen: Seen):

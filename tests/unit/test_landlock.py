@@ -213,6 +213,21 @@ def test_what_was_applied_is_told(folder: Path):
 
 
 @where_there_is_landlock
+def test_what_was_left_to_others_is_not_told_as_applied():
+    source = """
+        kernel.set_no_new_privs()
+        answer(landlock.restrict(landlock.prepare(readable=["/usr"], scoped=False, networked=True)))
+    """
+    answer = confined.answer_of(source)
+    assert answer == {
+        "abi": KERNEL_ABI,
+        "files": landlock.known(landlock.FILE_RIGHTS, KERNEL_ABI),
+        "network": 0,
+        "scopes": 0,
+    }
+
+
+@where_there_is_landlock
 def test_a_folder_that_is_not_there_is_named_and_nothing_stays_open():
     source = """
         before = os.listdir("/proc/self/fd")

@@ -24,3 +24,12 @@ def test_who_waits_for_one_that_is_being_cleaned_needs_no_other():
         ledger.leave(waiter, now=now)
     assert want(ledger, W3, now) == []
     assert want(ledger, W4, now) == []
+
+
+def test_none_is_made_for_who_may_not_be_leased_one_for_now():
+    ledger = ledger_with(max_runs_per_sandbox=9, max_in_flight=2, startup_concurrency=4)
+    now = warm(ledger)
+    for waiter in (W1, W2):
+        want(ledger, waiter, now)
+    assert [each for waiter in (W3, W4) for each in want(ledger, waiter, now)] == []
+    assert len(names(ledger, State.LEASED)) == 2

@@ -65,6 +65,16 @@ def test_what_the_channel_takes_is_sent_as_it_comes(reader: Reader):
     assert outbox.held_bytes() == 0
 
 
+def test_what_a_stream_says_between_two_sendings_is_one_frame(reader: Reader):
+    outbox = Outbox(Channel(-1, reader.writing))
+    for stream, data in (("stdout", b"1"), ("stdout", b"\n"), ("stderr", b"two"), ("stdout", b"3"), ("stdout", b"\n")):
+        outbox.output(stream, data, RUN)
+    outbox.say(END)
+    reader.read_all(outbox)
+    said = [(message.stream, message.data) for _, message in reader.heard if isinstance(message, wire.Output)]
+    assert said == [("stdout", b"1\n"), ("stderr", b"two"), ("stdout", b"3\n")]
+
+
 def test_long_output_is_cut_into_frames_that_fit(reader: Reader):
     outbox = Outbox(Channel(-1, reader.writing))
     outbox.output("stdout", b"x" * (2 * wire.MAX_CHUNK_BYTES + 1), RUN)

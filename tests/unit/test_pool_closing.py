@@ -11,6 +11,8 @@ from pool import (
     SandboxLost,
     SandboxPool,
 )
+from pool.backend import Channel
+from pool.errors import ChannelLost
 from tests.fakes.backend import FakeBackend
 from tests.fakes.clock import everyone_has_acted, in_virtual_time, until
 from tests.fakes.pools import (
@@ -45,6 +47,22 @@ async def test_close_lets_programs_finish():
             callers.start_soon(finish_later, leased.supervisor)
         assert ended == [0]
     nothing_is_left(pool, backend)
+
+
+async def no_channel() -> Channel:
+    raise ChannelLost("there is no other")
+
+
+@in_virtual_time
+async def test_a_sandbox_that_keeps_its_outcome_is_told_that_it_has_come_before_it_is_ended():
+    backend = FakeBackend()
+    backend.reconnect = no_channel
+    async with pool_of(backend) as pool:
+        await full(pool)
+        leased = the_ready_one(pool, backend)
+        await ran(pool)
+        await until(lambda: leased.name not in backend.live)
+    assert leased.supervisor.acknowledged == [run for run, _ in leased.supervisor.heard_runs]
 
 
 async def finish_later(supervisor: FakeSupervisor) -> None:

@@ -113,7 +113,7 @@ async def test_what_no_call_says_loses_the_session(lie: Callable[[str], Said], c
         await call(session)
     assert session.is_lost
     said = list(scripted.heard)
-    with pytest.raises(SandboxLost):
+    with pytest.raises(PoolTimeout, match="before this call began"):
         await call(session)
     assert scripted.heard == said
 
@@ -190,6 +190,16 @@ async def test_a_call_that_is_late_and_can_be_cancelled_costs_nothing_but_itself
     with pytest.raises(SandboxLost):
         await call(session)
     assert not session.is_lost
+    assert (await call(session)).exit_code == 0
+
+
+@CALLS
+@in_virtual_time
+async def test_a_call_that_is_late_in_a_queue_of_others_has_never_begun(call: Call):
+    never = outcome(exit_code=None, reason="cancelled", duration_ms=0)
+    session = session_of(Scripted(saying(), saying(outcome()), to_cancel=saying(never)))
+    with pytest.raises(PoolTimeout, match="other channels"):
+        await call(session)
     assert (await call(session)).exit_code == 0
 
 

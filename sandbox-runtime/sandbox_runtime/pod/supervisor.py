@@ -144,10 +144,8 @@ class PodSupervisor(supervisor.Supervisor):
         self._heard_at = time.monotonic()
         super()._receive()
 
-    def _next_event(self) -> float | None:
-        event = super()._next_event()
-        forsaken = self._heard_at + FORSAKEN_SECONDS
-        return forsaken if event is None else min(event, forsaken)
+    def _next_event(self) -> float:
+        return min(super()._next_event(), self._heard_at + FORSAKEN_SECONDS)
 
     def _watch(self) -> None:
         if self._run is None and time.monotonic() > self._heard_at + FORSAKEN_SECONDS:
