@@ -12,6 +12,7 @@ from sandbox_runtime import beneath, guests, places, run, wire, workspace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from sandbox_runtime import arming, gauges
     from sandbox_runtime.line import Line
@@ -29,8 +30,6 @@ SLICE_SECONDS = 0.01
 STALLED_SECONDS = 30.0
 """After the time for collecting, for a channel that takes nothing: as long as the broker waits for its clients. Longer
 lets it hold up the calls of others."""
-
-FOR_EVER = float("inf")
 
 
 class Draft:
@@ -76,7 +75,8 @@ class Call:
         self.is_over = False
         """Its processes need not be watched any more; what it has made may be told still."""
         self._until = 0.0
-        self._steps: Iterator[wire.File | None] = iter(())
+        self._steps: Iterator[wire.File | None] | None = None
+        """Of telling its files, while there are more."""
         self._open_path: str | None = None
         """Of the file whose pieces are being told."""
 
@@ -132,27 +132,35 @@ class Call:
     def tell(self) -> bool:
         """Tell some more of its files; True when there are no more, or nobody hears of them."""
         until = time.monotonic() + SLICE_SECONDS
-        while self.line.is_open and self.line.has_room():
-            try:
-                self._tell(next(self._steps))
-            except StopIteration:
-                return True
-            if time.monotonic() > until:
-                return False
-        if self.line.is_open and time.monotonic() > self._until + STALLED_SECONDS:
-            self.line.close()
-        return not self.line.is_open
+        while self._steps is not None and self.line.is_open and time.monotonic() < until:
+            if not self.line.has_room():
+                self._wait_for_room()
+                break
+            self._tell_next(self._steps)
+        return self._steps is None or not self.line.is_open
 
-    def _tell(self, piece: wire.File | None) -> None:
+    def _wait_for_room(self) -> None:
+        if time.monotonic() > self._until + STALLED_SECONDS:
+            self.line.close()
+
+    def _tell_next(self, steps: Iterator[wire.File | None]) -> None:
+        try:
+            piece = next(steps)
+        except StopIteration:
+            self._steps = None
+            return
         if piece is not None:
-            self._open_path = None if piece.last else piece.path
-            self.line.say(piece, self.run_id)
+            self._say(piece)
+
+    def _say(self, piece: wire.File) -> None:
+        self._open_path = None if piece.last else piece.path
+        self.line.say(piece, self.run_id)
 
     def give_up(self) -> None:
         """Nobody wants its files."""
-        self._steps = iter(())
+        self._steps = None
         if self._open_path is not None:
-            self._tell(wire.File(path=self._open_path, data=b"", last=True))
+            self._say(wire.File(path=self._open_path, data=b"", last=True))
 
     def outcome(self) -> wire.Outcome:
         end, running = self._end, self.running
@@ -168,16 +176,12 @@ class Call:
             **self._collected(),
         )
 
-    def _collected(self) -> Collected:
+    def _collected(self) -> dict[str, Any]:
+        """What its outcome says of its files."""
         return _NOTHING
 
 
-if TYPE_CHECKING:
-    from typing import Any
-
-    Collected = dict[str, Any]
-
-_NOTHING: Collected = {"collect_ms": 0, "files_skipped": [], "files_skipped_count": 0}
+_NOTHING: dict[str, Any] = {"collect_ms": 0, "files_skipped": [], "files_skipped_count": 0}
 
 
 class Command(Call):
@@ -198,6 +202,7 @@ class Program(Call):
         super().__init__(line, run_id, asked.timeout_ms)
         self._asked, self._inputs = asked, inputs
         self._found: workspace.Collection | None = None
+        self._began = 0.0
 
     def prepare(self) -> None:
         self._since_ns = self._inputs.settle()
@@ -223,16 +228,12 @@ class Program(Call):
         self._found = workspace.Collection(self._inputs, caps, self._until, tree, since_ns=since_ns)
         self._steps = self._found.steps()
 
-    def _collected(self) -> Collected:
-        found = self._found
+    def _collected(self) -> dict[str, Any]:
+        found, collect_ms = self._found, round((time.monotonic() - self._began) * 1000)
         if found is None:
             return _NOTHING
-        collect_ms = round((time.monotonic() - self._began) * 1000)
-        return {
-            "collect_ms": collect_ms,
-            "files_skipped": found.skipped,
-            "files_skipped_count": found.skipped_count,
-        }
+        skipped = {"files_skipped": found.skipped, "files_skipped_count": found.skipped_count}
+        return {"collect_ms": collect_ms, **skipped}
 
 
 def never_begun() -> wire.Outcome:
