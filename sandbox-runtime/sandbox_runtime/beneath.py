@@ -9,6 +9,7 @@ of it, and nothing that a guest has made is ever opened for writing.
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import struct
@@ -40,9 +41,11 @@ class SharedTree(workspace.Tree):
         self._top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             os.close(self.opened(b".", os.O_PATH))
-        except OSError as error:  # ENOSYS, and EPERM from filters that are older than the call
+        except OSError as error:
             os.close(self._top)
-            raise Unsupported(error.errno, "openat2 (Linux 5.6) is missing") from error
+            # EPERM comes from filters that are older than the call.
+            kind = Unsupported if error.errno in (errno.ENOSYS, errno.EPERM) else OSError
+            raise kind(error.errno, "openat2 (Linux 5.6) does not open the workspace") from error
 
     def opened(self, name: bytes, flags: int) -> int:
         # O_PATH takes no O_NONBLOCK here, and needs none.

@@ -173,6 +173,11 @@ def test_large_files_go_in_and_come_out(session: HeldSession):
     assert result.files == {"out": data[::-1]}
 
 
+def test_a_thousand_inputs_go_in(session: HeldSession):
+    result = session.run("import os; print(len(os.listdir('in')))", files={f"in/{n}": b"x" for n in range(1000)})
+    assert (result.stdout, result.files) == ("1000\n", {})
+
+
 # --- what has no place ---
 
 
