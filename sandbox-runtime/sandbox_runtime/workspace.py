@@ -175,7 +175,7 @@ class Collection:
         self.skipped_count = 0
         self._inputs, self._caps, self._deadline, self._since_ns = inputs, caps, deadline, since_ns
         self._tree = tree or Tree()
-        self._files = self._total_bytes = 0
+        self._admitted = self._total_bytes = 0
         self._seen: set[int] = set()
 
     def pieces(self) -> Iterator[wire.File]:
@@ -183,25 +183,26 @@ class Collection:
 
     def steps(self) -> Iterator[wire.File | None]:
         """The pieces, and None where something else was done that took its time."""
-        for name, state in self._walk():
-            path = self._sendable(name, state)
-            if path is None:
-                yield None
-            else:
-                yield from self._read(path, name)
-
-    def _walk(self) -> Iterator[tuple[bytes, os.stat_result | None]]:
         folders = [b""]
         while folders:
-            folder = folders.pop()
-            for own_name, is_folder, state in self._entries(folder):
-                name = os.path.join(folder, own_name)
-                if not is_folder:
-                    yield name, state
-                elif name.count(b"/") < MAX_DEPTH:
-                    folders.append(name)
+            yield None
+            for name, state in self._files_in(folders.pop(), folders):
+                path = self._sendable(name, state)
+                if path is None:
+                    yield None
                 else:
-                    self._skip(name, "too_deep")
+                    yield from self._read(path, name)
+
+    def _files_in(self, folder: bytes, folders: list[bytes]) -> Iterator[tuple[bytes, os.stat_result | None]]:
+        """What is no folder; what is one is added to those that are left to be looked into."""
+        for own_name, is_folder, state in self._entries(folder):
+            name = os.path.join(folder, own_name)
+            if not is_folder:
+                yield name, state
+            elif name.count(b"/") < MAX_DEPTH:
+                folders.append(name)
+            else:
+                self._skip(name, "too_deep")
 
     def _entries(self, folder: bytes) -> list[Found]:
         try:
@@ -274,7 +275,7 @@ class Collection:
             self._skip(name, reason)
             return False
         self._seen.add(state.st_ino)
-        self._files += 1
+        self._admitted += 1
         self._total_bytes += state.st_size
         return True
 
@@ -283,7 +284,7 @@ class Collection:
             return "too_late"
         if size_bytes > self._caps.file_bytes:
             return "too_large"
-        if self._files >= self._caps.files:
+        if self._admitted >= self._caps.files:
             return "too_many"
         return "total_too_large" if self._total_bytes + size_bytes > self._caps.total_bytes else None
 
