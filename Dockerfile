@@ -15,6 +15,7 @@ RUN --mount=type=secret,id=ca \
 FROM dependencies AS project
 COPY pyproject.toml LICENSE /source/
 COPY broker /source/broker
+COPY client /source/client
 COPY pool /source/pool
 COPY sandbox-runtime /source/sandbox-runtime
 # Beside the dependencies, so that a layer of their own outlives our releases.

@@ -25,13 +25,14 @@ from broker.execute import execute
 from broker.failures import log_failure
 from broker.files import FileStore
 from broker.metrics import PREFIX, Metrics, PoolCollector
-from broker.service import SERVICE_VERSION, Service
+from broker.service import Service
 from broker.sessions import Sessions
 from broker.settings import Settings
 from broker.stream import execute_stream
 from broker.sweep import sweep_forever
 from broker.tenant_metrics import TenantFilesCollector
 from broker.tenants import Tenants, open_tenants
+from broker.version import SERVICE_VERSION
 from pool import InputsRefused, PoolError, ProtocolError, SandboxError, SandboxPool
 
 ROUTES = [

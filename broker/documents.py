@@ -19,8 +19,9 @@ from starlette.responses import Response
 from broker.callers import is_loopback
 from broker.openapi import document
 from broker.operations import OPERATIONS
-from broker.service import SERVICE_VERSION, service_of
+from broker.service import service_of
 from broker.settings import Settings
+from broker.version import SERVICE_VERSION
 
 PAGES = Path(__file__).resolve().parent / "pages"
 TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}

@@ -22,7 +22,7 @@ from broker.operations import (
     Header,
     Operation,
 )
-from broker.service import SERVICE_VERSION
+from broker.version import SERVICE_VERSION
 
 Object = dict[str, Any]
 

@@ -7,7 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broker.metrics import CONTENT_TYPE
-from broker.service import API_LEVEL, API_LEVEL_WITHOUT_SESSIONS, COLD_SECONDS, SERVICE_VERSION, service_of
+from broker.service import API_LEVEL, API_LEVEL_WITHOUT_SESSIONS, COLD_SECONDS, service_of
+from broker.version import SERVICE_VERSION
 from pool import Isolation, Snapshot
 
 

@@ -10,8 +10,8 @@ import anyio
 import click
 import msgspec
 
-from broker.output_folder import NotWritten, OutputFolder
 from broker.settings import Settings
+from code_interpreter_client.output_folder import NotWritten, OutputFolder
 from pool import Backend, NullObserver, Outcome, PoolSettings, Program, SandboxPool, SandboxStartFailed, Stream
 
 # The first sandbox needs its template first: about a second on two busy cores.

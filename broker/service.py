@@ -24,7 +24,6 @@ from pool import Isolation, PoolError, SandboxPool
 
 # The level of the compatible API that is served: clients switch sessions on from 0.4.0.
 API_LEVEL, API_LEVEL_WITHOUT_SESSIONS = "0.4.4", "0.3.3"
-SERVICE_VERSION = "0.1.0"
 # A pool without a warm sandbox for so long, and with a reason for it, is ill; before that it is only busy.
 COLD_SECONDS = 60.0
 

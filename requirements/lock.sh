@@ -1,5 +1,5 @@
 #!/bin/sh
-# Renew the three lock files: every pin for CPython >= 3.11 on x86_64 and aarch64, with hashes and without URLs.
+# Renew the lock files: every pin for CPython >= 3.11 on x86_64 and aarch64, with hashes and without URLs.
 # Arguments go to the resolver: `--upgrade` takes the newest versions, `--upgrade-package NAME` one of them.
 set -eu
 cd "$(dirname "$0")/.."
@@ -13,6 +13,8 @@ lock() {
 }
 
 lock "$@" --extra server --constraints requirements/constraints.in pyproject.toml requirements/build.in --output-file requirements/server.lock
+# Whoever installs the client alone gets the versions that the tests ran with.
+lock "$@" --constraints requirements/server.lock pyproject.toml --output-file requirements/client.lock
 # The constraint keeps the tests on the versions that are served.
 lock "$@" --extra server --extra dev --constraints requirements/server.lock \
     pyproject.toml requirements/build.in --output-file requirements/dev.lock

@@ -2,11 +2,27 @@
 
 from code_interpreter_client.awaiting import AsyncClient
 from code_interpreter_client.blocking import Client
-from code_interpreter_client.errors import CodeInterpreterError, RunFailed, ServiceRefused, ServiceUnreachable
+from code_interpreter_client.errors import (
+    AnswerUnreadable,
+    CodeInterpreterError,
+    RunFailed,
+    ServiceRefused,
+    ServiceUnreachable,
+)
 from code_interpreter_client.retrying import Retrying
-from code_interpreter_client.values import BashResult, Event, Output, Result, ReturnedFile, Session, StoredFile
+from code_interpreter_client.values import (
+    BashResult,
+    Event,
+    Output,
+    Result,
+    ReturnedFile,
+    Session,
+    SkippedFile,
+    StoredFile,
+)
 
 __all__ = [
+    "AnswerUnreadable",
     "AsyncClient",
     "BashResult",
     "Client",
@@ -20,5 +36,6 @@ __all__ = [
     "ServiceRefused",
     "ServiceUnreachable",
     "Session",
+    "SkippedFile",
     "StoredFile",
 ]

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import Self, Unpack
+from typing import Self, TypeVar, Unpack
 
 import anyio
 import httpx
 
-from code_interpreter_client import calls, values
+from code_interpreter_client import calls
 from code_interpreter_client.calls import Call, EventReader, Options, Run
 from code_interpreter_client.errors import ServiceRefused, ServiceUnreachable
 from code_interpreter_client.exchange import heard, request
 from code_interpreter_client.retrying import Retrying
 from code_interpreter_client.values import BashResult, Event, Result, Session, StoredFile
 
+T = TypeVar("T")
+
 
 class AsyncClient:
-    """A context. Raises `ServiceRefused` and `ServiceUnreachable`; in a stream also `RunFailed`.
+    """A context. Raises `ServiceRefused`, `ServiceUnreachable`, `AnswerUnreadable`; in a stream also `RunFailed`.
 
     `http` is an httpx client with a base URL, in place of one of its own.
     """
@@ -48,13 +50,12 @@ class AsyncClient:
 
     async def execute(self, code: str, **options: Unpack[Options]) -> Result:
         """Run a program to its end."""
-        return values.result((await self._called(calls.execute(Run(code, **options)))).json())
+        return await self._ask(calls.execute(Run(code, **options)))
 
-    async def stream(self, code: str, **options: Unpack[Options]) -> AsyncIterator[Event]:
+    async def stream(self, code: str, **options: Unpack[Options]) -> AsyncGenerator[Event, None]:
         """Output as it comes, then one `Result`. Close the iterator to cancel the run."""
-        call = calls.execute(Run(code, **options), stream=True)
         with heard():
-            async with aclosing(await self._called(call, stream=True)) as answer:
+            async with aclosing(await self._open(calls.execute(Run(code, **options), stream=True))) as answer:
                 reader = EventReader()
                 async for line in answer.aiter_lines():
                     event = reader.line(line)
@@ -66,35 +67,48 @@ class AsyncClient:
 
     async def cancel(self, execution_id: str) -> None:
         """End a run; whoever waits for it is told `execution_cancelled`."""
-        await self._called(calls.cancel(execution_id))
+        await self._ask(calls.cancel(execution_id))
 
     async def open_session(self, *, ttl_seconds: int | None = None, files: Mapping[str, str] | None = None) -> Session:
         """A sandbox that keeps its files and processes. `files`: where each is to be, and its id."""
-        return values.session((await self._called(calls.open_session(ttl_seconds, files or {}))).json())
+        return await self._ask(calls.open_session(ttl_seconds, files or {}))
 
     async def bash(self, session_id: str, command: str, *, timeout_ms: int | None = None) -> BashResult:
-        return values.bash_result((await self._called(calls.bash(session_id, command, timeout_ms))).json())
+        return await self._ask(calls.bash(session_id, command, timeout_ms))
 
     async def close_session(self, session_id: str) -> None:
-        await self._called(calls.close_session(session_id))
+        await self._ask(calls.close_session(session_id))
 
     async def files(self) -> list[StoredFile]:
-        return values.stored_files((await self._called(calls.list_files())).json())
+        return await self._ask(calls.list_files())
 
     async def upload(self, data: bytes, filename: str) -> StoredFile:
-        return values.stored_file((await self._called(calls.upload(data, filename))).json())
+        return await self._ask(calls.upload(data, filename))
 
     async def download(self, file_id: str) -> bytes:
-        return (await self._called(calls.file("GET", file_id))).content
+        return await self._ask(calls.download(file_id))
+
+    async def pieces(self, file_id: str) -> AsyncGenerator[bytes, None]:
+        """A file as it comes, for one that is not to be held in memory whole."""
+        with heard():
+            async with aclosing(await self._open(calls.download(file_id))) as answer:
+                async for piece in answer.aiter_bytes():
+                    yield piece
 
     async def delete_file(self, file_id: str) -> None:
-        await self._called(calls.file("DELETE", file_id))
+        await self._ask(calls.delete_file(file_id))
 
-    async def _called(self, call: Call, *, stream: bool = False) -> httpx.Response:
+    async def _ask(self, call: Call[T]) -> T:
+        with heard():
+            async with aclosing(await self._open(call)) as answer:
+                return call.read(await answer.aread())
+
+    async def _open(self, call: Call[object]) -> httpx.Response:
+        """An answer whose body is still to come; its caller closes it."""
         attempt = 1
         while True:
             try:
-                return await self._once(call, stream=stream)
+                return await self._once(call)
             except ServiceRefused as error:
                 seconds = self._retrying.wait_seconds(error, attempt)
                 if seconds is None:
@@ -102,10 +116,9 @@ class AsyncClient:
             await self._sleep(seconds)
             attempt += 1
 
-    async def _once(self, call: Call, *, stream: bool) -> httpx.Response:
-        with heard():
-            answer = await self._http.send(request(self._http, call, self._headers), stream=stream)
-            if answer.is_error:
-                await answer.aread()
-                raise calls.refusal(answer.status_code, answer.content, answer.headers)
+    async def _once(self, call: Call[object]) -> httpx.Response:
+        answer = await self._http.send(request(self._http, call, self._headers), stream=True)
+        if not answer.is_success:
+            async with aclosing(answer):
+                raise calls.refusal(answer.status_code, await answer.aread(), answer.headers)
         return answer

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from typing import Self, Unpack
+from typing import Self, TypeVar, Unpack
 
 import httpx
 
-from code_interpreter_client import calls, values
+from code_interpreter_client import calls
 from code_interpreter_client.calls import Call, EventReader, Options, Run
 from code_interpreter_client.errors import ServiceRefused, ServiceUnreachable
 from code_interpreter_client.exchange import heard, request
 from code_interpreter_client.retrying import Retrying
 from code_interpreter_client.values import BashResult, Event, Result, Session, StoredFile
 
+T = TypeVar("T")
+
 
 class Client:
-    """A context. Raises `ServiceRefused` and `ServiceUnreachable`; in a stream also `RunFailed`.
+    """A context. Raises `ServiceRefused`, `ServiceUnreachable`, `AnswerUnreadable`; in a stream also `RunFailed`.
 
     `http` is an httpx client with a base URL, in place of one of its own.
     """
@@ -48,11 +50,11 @@ class Client:
 
     def execute(self, code: str, **options: Unpack[Options]) -> Result:
         """Run a program to its end."""
-        return values.result(self._called(calls.execute(Run(code, **options))).json())
+        return self._ask(calls.execute(Run(code, **options)))
 
-    def stream(self, code: str, **options: Unpack[Options]) -> Iterator[Event]:
+    def stream(self, code: str, **options: Unpack[Options]) -> Generator[Event, None, None]:
         """Output as it comes, then one `Result`. Close the iterator to cancel the run."""
-        with heard(), closing(self._called(calls.execute(Run(code, **options), stream=True), stream=True)) as answer:
+        with heard(), closing(self._open(calls.execute(Run(code, **options), stream=True))) as answer:
             reader = EventReader()
             for line in answer.iter_lines():
                 event = reader.line(line)
@@ -64,35 +66,45 @@ class Client:
 
     def cancel(self, execution_id: str) -> None:
         """End a run; whoever waits for it is told `execution_cancelled`."""
-        self._called(calls.cancel(execution_id))
+        self._ask(calls.cancel(execution_id))
 
     def open_session(self, *, ttl_seconds: int | None = None, files: Mapping[str, str] | None = None) -> Session:
         """A sandbox that keeps its files and processes. `files`: where each is to be, and its id."""
-        return values.session(self._called(calls.open_session(ttl_seconds, files or {})).json())
+        return self._ask(calls.open_session(ttl_seconds, files or {}))
 
     def bash(self, session_id: str, command: str, *, timeout_ms: int | None = None) -> BashResult:
-        return values.bash_result(self._called(calls.bash(session_id, command, timeout_ms)).json())
+        return self._ask(calls.bash(session_id, command, timeout_ms))
 
     def close_session(self, session_id: str) -> None:
-        self._called(calls.close_session(session_id))
+        self._ask(calls.close_session(session_id))
 
     def files(self) -> list[StoredFile]:
-        return values.stored_files(self._called(calls.list_files()).json())
+        return self._ask(calls.list_files())
 
     def upload(self, data: bytes, filename: str) -> StoredFile:
-        return values.stored_file(self._called(calls.upload(data, filename)).json())
+        return self._ask(calls.upload(data, filename))
 
     def download(self, file_id: str) -> bytes:
-        return self._called(calls.file("GET", file_id)).content
+        return self._ask(calls.download(file_id))
+
+    def pieces(self, file_id: str) -> Generator[bytes, None, None]:
+        """A file as it comes, for one that is not to be held in memory whole."""
+        with heard(), closing(self._open(calls.download(file_id))) as answer:
+            yield from answer.iter_bytes()
 
     def delete_file(self, file_id: str) -> None:
-        self._called(calls.file("DELETE", file_id))
+        self._ask(calls.delete_file(file_id))
 
-    def _called(self, call: Call, *, stream: bool = False) -> httpx.Response:
+    def _ask(self, call: Call[T]) -> T:
+        with heard(), closing(self._open(call)) as answer:
+            return call.read(answer.read())
+
+    def _open(self, call: Call[object]) -> httpx.Response:
+        """An answer whose body is still to come; its caller closes it."""
         attempt = 1
         while True:
             try:
-                return self._once(call, stream=stream)
+                return self._once(call)
             except ServiceRefused as error:
                 seconds = self._retrying.wait_seconds(error, attempt)
                 if seconds is None:
@@ -100,10 +112,9 @@ class Client:
             self._sleep(seconds)
             attempt += 1
 
-    def _once(self, call: Call, *, stream: bool) -> httpx.Response:
-        with heard():
-            answer = self._http.send(request(self._http, call, self._headers), stream=stream)
-            if answer.is_error:
-                answer.read()
-                raise calls.refusal(answer.status_code, answer.content, answer.headers)
+    def _once(self, call: Call[object]) -> httpx.Response:
+        answer = self._http.send(request(self._http, call, self._headers), stream=True)
+        if not answer.is_success:
+            with closing(answer):
+                raise calls.refusal(answer.status_code, answer.read(), answer.headers)
         return answer

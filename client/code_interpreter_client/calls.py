@@ -1,16 +1,21 @@
-"""From arguments to a request, and from an answer to a value or an error. Pure: both clients are made of it."""
+"""From arguments to a request, and from an answer to a value or an error. Pure.
+
+Both clients are made of it: a method of theirs is a `Call`, which knows how its answer is read.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Generic, TypedDict, TypeVar
 from urllib.parse import quote
 
 from code_interpreter_client import values
 from code_interpreter_client.errors import RunFailed, ServiceRefused
-from code_interpreter_client.values import Event, Json
+from code_interpreter_client.values import BashResult, Event, Json, Result, Session, StoredFile, reader
+
+T_co = TypeVar("T_co", covariant=True)
 
 # Beside the program's own time: the queue, staging and collection, as the service shares them out.
 BESIDE_SECONDS = 15.0
@@ -73,11 +78,13 @@ class Options(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Call:
+class Call(Generic[T_co]):
     """One request, without its address."""
 
     method: str
     path: str
+    read: Callable[[bytes], T_co]
+    """What the body of an answer means. Raises `AnswerUnreadable`."""
     json: Json | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     upload: tuple[str, bytes] | None = None
@@ -86,45 +93,63 @@ class Call:
     """For which it may be silent."""
 
 
-def execute(run: Run, *, stream: bool = False) -> Call:
-    path = "/v1/execute/stream" if stream else "/v1/execute"
-    return Call("POST", path, json=run.body, headers=run.headers, timeout_seconds=run.timeout_seconds)
+def nothing(_: bytes) -> None:
+    """For an answer whose status says it all."""
 
 
-def open_session(ttl_seconds: int | None, files: Mapping[str, str]) -> Call:
+def whole(body: bytes) -> bytes:
+    return body
+
+
+def execute(run: Run, *, stream: bool = False) -> Call[Result]:
+    path, read = "/v1/execute/stream" if stream else "/v1/execute", reader(values.result)
+    return Call("POST", path, read, json=run.body, headers=run.headers, timeout_seconds=run.timeout_seconds)
+
+
+def open_session(ttl_seconds: int | None, files: Mapping[str, str]) -> Call[Session]:
     """`files` as a run has them."""
     body: Json = {"files": [{"path": path, "file_id": file_id} for path, file_id in files.items()]}
-    return Call("POST", "/v1/sessions", json=body | ({} if ttl_seconds is None else {"ttl_seconds": ttl_seconds}))
+    body |= {} if ttl_seconds is None else {"ttl_seconds": ttl_seconds}
+    return Call("POST", "/v1/sessions", reader(values.session), json=body)
 
 
-def bash(session_id: str, command: str, timeout_ms: int | None) -> Call:
+def bash(session_id: str, command: str, timeout_ms: int | None) -> Call[BashResult]:
     body: Json = {"cmd": command} | ({} if timeout_ms is None else {"timeout_ms": timeout_ms})
     seconds = (timeout_ms or 30_000) / 1000 + BESIDE_SECONDS
-    return Call("POST", f"{_session(session_id)}/bash", json=body, timeout_seconds=seconds)
+    path = f"{_session(session_id)}/bash"
+    return Call("POST", path, reader(values.bash_result), json=body, timeout_seconds=seconds)
 
 
-def close_session(session_id: str) -> Call:
-    return Call("DELETE", _session(session_id))
+def close_session(session_id: str) -> Call[None]:
+    return Call("DELETE", _session(session_id), nothing)
 
 
 def _session(session_id: str) -> str:
     return f"/v1/sessions/{quote(session_id, safe='')}"
 
 
-def list_files() -> Call:
-    return Call("GET", "/v1/files")
+def list_files() -> Call[list[StoredFile]]:
+    return Call("GET", "/v1/files", reader(values.stored_files))
 
 
-def upload(data: bytes, filename: str) -> Call:
-    return Call("POST", "/v1/files", upload=(filename, data))
+def upload(data: bytes, filename: str) -> Call[StoredFile]:
+    return Call("POST", "/v1/files", reader(values.stored_file), upload=(filename, data))
 
 
-def file(method: str, file_id: str) -> Call:
-    return Call(method, f"/v1/files/{quote(file_id, safe='')}")
+def download(file_id: str) -> Call[bytes]:
+    return Call("GET", _file(file_id), whole)
 
 
-def cancel(execution_id: str) -> Call:
-    return Call("DELETE", f"/v1/executions/{quote(execution_id, safe='')}")
+def delete_file(file_id: str) -> Call[None]:
+    return Call("DELETE", _file(file_id), nothing)
+
+
+def _file(file_id: str) -> str:
+    return f"/v1/files/{quote(file_id, safe='')}"
+
+
+def cancel(execution_id: str) -> Call[None]:
+    return Call("DELETE", f"/v1/executions/{quote(execution_id, safe='')}", nothing)
 
 
 def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> ServiceRefused:
@@ -143,7 +168,7 @@ def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> ServiceRefu
 def _object(body: bytes) -> Json:
     try:
         found = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -153,14 +178,17 @@ def _seconds(text: str) -> float | None:
 
 
 class EventReader:
-    """Server-sent events, line by line. Comments and events of other kinds are passed over."""
+    """Server-sent events, line by line. Comments and events of other kinds are passed over.
+
+    Raises `AnswerUnreadable`, and `RunFailed` where the service says so.
+    """
 
     def __init__(self) -> None:
         self._name = ""
         self._data = ""
 
     def line(self, text: str) -> Event | None:
-        """The event that ends with this line, if one does. Raises `RunFailed`."""
+        """The event that ends with this line, if one does."""
         name, _, value = text.partition(": ")
         if name == "event":
             self._name = value
@@ -173,10 +201,18 @@ class EventReader:
     def _event(self) -> Event | None:
         name, data, self._name, self._data = self._name, self._data, "", ""
         if name == "output":
-            return values.output(json.loads(data))
+            return _output(data)
         if name == "result":
-            return values.result(json.loads(data))
+            return _result(data)
         if name == "error":
-            body = json.loads(data)
-            raise RunFailed(body["message"], code=body.get("code", "unknown"), retryable=body.get("retryable") is True)
+            raise _failure(data)
         return None
+
+
+def _failed(body: Json) -> RunFailed:
+    return RunFailed(
+        str(body["message"]), code=str(body.get("code", "unknown")), retryable=body.get("retryable") is True
+    )
+
+
+_output, _result, _failure = reader(values.output), reader(values.result), reader(_failed)

@@ -11,6 +11,10 @@ class ServiceUnreachable(CodeInterpreterError):
     """No answer, or one that broke off: whether the program has run is not known without an idempotency key."""
 
 
+class AnswerUnreadable(CodeInterpreterError):
+    """An answer that is none of this service's: another server is behind the address, or a proxy before it."""
+
+
 class ServiceRefused(CodeInterpreterError):
     """An answer that is an error. `code` is the service's word for it, `retryable` its promise that nothing has run."""
 

@@ -11,7 +11,7 @@ from code_interpreter_client.calls import Call
 from code_interpreter_client.errors import ServiceUnreachable
 
 
-def request(http: httpx.Client | httpx.AsyncClient, call: Call, headers: Mapping[str, str]) -> httpx.Request:
+def request(http: httpx.Client | httpx.AsyncClient, call: Call[object], headers: Mapping[str, str]) -> httpx.Request:
     return http.build_request(
         call.method,
         call.path,
@@ -28,4 +28,14 @@ def heard() -> Iterator[None]:
     try:
         yield
     except httpx.HTTPError as error:
-        raise ServiceUnreachable(str(error) or type(error).__name__) from error
+        reason = str(error) or type(error).__name__
+        raise ServiceUnreachable(f"No whole answer from {_address(error)}: {reason}") from error
+
+
+def _address(error: httpx.HTTPError) -> str:
+    """Without a path, and without a password that may stand in it."""
+    try:
+        url = error.request.url
+    except RuntimeError:  # it never came to a request
+        return "the service"
+    return f"{url.scheme}://{url.netloc.decode('ascii')}"

@@ -24,6 +24,8 @@ from tests.integration.waiting_runs import Call, let_end, until_begun, waiting_b
 
 WRITES = "import sys\ntext = open('in.txt').read()\nprint(text)\nf = open('out.txt', 'w'); f.write(text * 2); f.close()"
 
+STREAMS = {"stream", "pieces"}
+
 
 class Both:
     """One call, made by either client; the awaiting one in a loop of its own for each."""
@@ -38,13 +40,13 @@ class Both:
         if not self.is_async:
             with Client(self._service.url, retrying=self.retrying, sleep=self._sleep) as client:
                 found = getattr(client, method)(*args, **options)
-                return list(found) if method == "stream" else found
+                return list(found) if method in STREAMS else found
         return self._service.call(self._awaited, method, args, options)
 
     async def _awaited(self, method: str, args: Any, options: Any) -> Any:
         async with AsyncClient(self._service.url, retrying=self.retrying, sleep=self._nap) as client:
             found = getattr(client, method)(*args, **options)
-            return [event async for event in found] if method == "stream" else await found
+            return [each async for each in found] if method in STREAMS else await found
 
     def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -70,6 +72,14 @@ def test_files_go_in_a_program_runs_and_files_come_out(make_service: Any, kind: 
     with pytest.raises(ServiceRefused, match="not found") as caught:
         call("download", made.file_id)
     assert (caught.value.status, caught.value.code) == (404, "file_not_found")
+
+
+def test_a_file_comes_in_pieces(make_service: Any, kind: Any) -> None:
+    call, data = Both(kind, make_service()), bytes(range(256)) * 4096
+    pieces = call("pieces", call("upload", data, "large").file_id)
+    assert (b"".join(pieces) == data, len(pieces) > 1) == (True, True)
+    with pytest.raises(ServiceRefused, match="not found"):
+        call("pieces", "nothing")
 
 
 def test_a_stream_is_output_and_a_result(make_service: Any, kind: Any) -> None:

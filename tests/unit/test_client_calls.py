@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
 import httpx
 import pytest
 
-from code_interpreter_client import AsyncClient, Client, Output, Result, Retrying, RunFailed, ServiceRefused
-from code_interpreter_client.calls import EventReader, Run, cancel, execute, file, refusal
+from code_interpreter_client import (
+    AnswerUnreadable,
+    AsyncClient,
+    Client,
+    Output,
+    Result,
+    Retrying,
+    RunFailed,
+    ServiceRefused,
+    SkippedFile,
+)
+from code_interpreter_client.calls import EventReader, Run, cancel, download, execute, refusal
 
 BUSY = b'{"detail": "8 waiting", "code": "pool_saturated", "retryable": true}'
 
@@ -17,19 +29,22 @@ def refused(*, retryable: bool = True, retry_after_seconds: float | None = 2.0) 
 
 def test_only_what_was_said_is_sent() -> None:
     assert execute(Run("1")).json == {"code": "1"}
-    run = Run("1", stdin="", files={"a": "id"}, args=["b"], last_line_interactive=False, idempotency_key="k")
+    run = Run(
+        "1", stdin="", files={"a": "id"}, args=["b"], last_line_interactive=False, idempotency_key="k", session_id="s"
+    )
     assert execute(run, stream=True).json == {
         "code": "1",
         "stdin": "",
         "files": [{"path": "a", "file_id": "id"}],
         "args": ["b"],
         "last_line_interactive": False,
+        "session_id": "s",
     }
     assert execute(run).headers == {"Idempotency-Key": "k"}
 
 
 def test_ids_are_no_paths() -> None:
-    assert file("GET", "../a/b").path == "/v1/files/..%2Fa%2Fb"
+    assert download("../a/b").path == "/v1/files/..%2Fa%2Fb"
     assert cancel("a?b").path == "/v1/executions/a%3Fb"
 
 
@@ -71,6 +86,65 @@ def test_events_are_read_and_comments_and_unknown_ones_passed_over() -> None:
         "event: result", 'data: {"exit_code":0,"timed_out":false,"duration_ms":1,"files":[],"new":1}', "",
     )  # fmt: skip
     assert found == [Output("stdout", "a: b"), Result(0, False, 1, ())]
+
+
+UNREADABLE = [
+    "null",
+    "[]",
+    "{}",
+    "x",
+    "[" * 100_000,
+    '{"stream": "screen", "data": ""}',
+    '{"stream": "stdout", "data": 1}',
+]
+
+
+@pytest.mark.parametrize("data", UNREADABLE, ids=range(len(UNREADABLE)))
+@pytest.mark.parametrize("name", ["output", "result", "error"])
+def test_an_event_that_is_none_is_told_from_one(name: str, data: str) -> None:
+    with pytest.raises(AnswerUnreadable):
+        read(f"event: {name}", f"data: {data}", "")
+
+
+WHOLE = {"exit_code": 0, "timed_out": False, "duration_ms": 1, "files": [{"path": "p", "file_id": "1"}]}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"exit_code": "0"},
+        {"timed_out": None},
+        {"duration_ms": "1"},
+        {"files": {}},
+        {"files": [1]},
+        {"files": [{"path": 1, "file_id": "1"}]},
+        {"files": [{"path": "p", "file_id": "1", "size_bytes": "1"}]},
+        {"stdout": 1},
+        {"termination": "exited"},
+        {"limits_hit": "disk"},
+        {"truncated": []},
+        {"files_skipped": [{"path": "p"}]},
+    ],
+    ids=str,
+)
+def test_what_is_not_of_its_type_is_no_answer(wrong: dict[str, object]) -> None:
+    call = execute(Run("1"))
+    assert call.read(json.dumps(WHOLE).encode()).files[0].path == "p"
+    with pytest.raises(AnswerUnreadable):
+        call.read(json.dumps(WHOLE | wrong).encode())
+
+
+def test_of_a_result_nothing_is_lost() -> None:
+    more = {
+        "stdout": "a",
+        "termination": {"reason": "oom", "signal": "KILL"},
+        "limits_hit": ["disk"],
+        "truncated": {"stdout": True, "stderr": False},
+        "files_skipped": [{"path": "q", "reason": "too_large"}],
+    }
+    found = execute(Run("1")).read(json.dumps(WHOLE | more).encode())
+    assert (found.reason, found.limits_hit, found.truncated) == ("oom", ("disk",), ("stdout",))
+    assert found.files_skipped == (SkippedFile("q", "too_large"),)
 
 
 def test_an_error_event_is_raised() -> None:

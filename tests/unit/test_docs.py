@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from broker.command import cli
 from broker.metrics import PREFIX
 from broker.openapi import document
 from broker.settings import ONYX, VARIABLES
@@ -58,7 +60,50 @@ def test_a_file_that_is_named_exists(page: Path, name: str):
 @pytest.mark.parametrize(("page", "name"), named(r"BROKER_[A-Z_]+|[A-Z]+(_[A-Z]+)+|HOST|PORT"))
 def test_a_setting_that_is_named_exists(page: Path, name: str):
     # NET_ADMIN and the like are words of Linux.
-    assert name in VARIABLES or name in ONYX or name.startswith(("CAP_", "AF_")) or name in {"NET_ADMIN"}
+    assert (
+        name in VARIABLES
+        or name in ONYX
+        or name in variables_of_the_client()
+        or name.startswith(("CAP_", "AF_"))
+        or name in {"NET_ADMIN"}
+    )
+
+
+def variables_of_the_client() -> set[str]:
+    options = [option for command in every_command(cli) for option in command.params]
+    return {str(option.envvar) for option in options if option.envvar}
+
+
+def every_command(command: click.Command) -> Iterator[click.Command]:
+    yield command
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            found = command.get_command(click.Context(command), name)
+            assert found is not None
+            yield from every_command(found)
+
+
+TYPED = re.compile(r"code-interpreter ((?:files|sessions) \w+|\w+)([^#\n`]*)")
+
+
+@pytest.mark.parametrize(
+    ("page", "line"),
+    pairs(
+        (page, found[0].strip())
+        for page in [*PAGES, tree.ROOT / "README.md"]
+        for found in TYPED.finditer(page.read_text())
+        if page.name != "progress.md" and not found[0].startswith("code-interpreter deploy")
+    ),
+)
+def test_a_command_that_is_shown_exists_with_its_options(page: Path, line: str):
+    found = TYPED.match(line)
+    assert found is not None
+    command: click.Command = cli
+    for name in found[1].split():
+        assert isinstance(command, click.Group)
+        command = command.get_command(click.Context(command), name) or pytest.fail(f"there is no {name}")
+    known = {word for option in command.params for word in (*option.opts, "--help")}
+    assert {word.partition("=")[0] for word in re.findall(r"(?<= )--[a-z-]+", found[2].partition(".py")[0])} <= known
 
 
 @pytest.mark.parametrize(("page", "name"), named(rf"{PREFIX}_\w+"))

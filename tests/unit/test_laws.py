@@ -14,6 +14,7 @@ import pytest
 from tests import source_tree as tree
 
 RUNTIME = "sandbox-runtime"
+COMMANDS = "client/code_interpreter_client/command_line"
 LAUNCHER = "pool/local/launcher"
 PURE = [
     "broker/digest.py",
@@ -71,7 +72,13 @@ def test_the_runtime_needs_only_the_standard_library():
 
 def test_the_client_needs_httpx_and_nothing_of_the_service():
     # Whoever calls the service must not have to install it. anyio comes with httpx.
-    assert offenders("client", "code_interpreter_client", "httpx", "anyio") == []
+    assert offenders("client", "code_interpreter_client", "httpx", "anyio", "click") == []
+    assert [user for user in importers("click", "client") if not user.startswith(f"{COMMANDS}/")] == []
+
+
+def test_whoever_imports_the_client_does_not_load_its_command_line():
+    inside = importers("code_interpreter_client.command_line", "client")
+    assert [user for user in inside if not user.startswith(f"{COMMANDS}/")] == []
 
 
 def test_the_launcher_needs_only_the_standard_library_and_the_runtime():
@@ -102,8 +109,8 @@ def test_a_pure_module_touches_nothing(name):
 
 
 def test_the_pool_knows_no_http_and_no_broker():
-    known = [importers(top, "pool") for top in ("broker", "starlette", "prometheus_client", "uvicorn")]
-    assert known == [[], [], [], []]
+    tops = ("broker", "code_interpreter_client", "starlette", "prometheus_client", "uvicorn")
+    assert {top: importers(top, "pool") for top in tops if importers(top, "pool")} == {}
 
 
 def test_the_broker_uses_only_public_names_of_the_pool():
@@ -178,11 +185,12 @@ def _only_writes(parent: ast.AST) -> bool:
 
 
 def test_only_the_settings_read_the_environment():
-    # Within a sandbox the environment is a thing to be made, never a source: its processes may write their own.
+    # Within a sandbox the environment is a thing to be made, never a source: its processes may write their own. The
+    # client's commands have theirs from click (`envvar=`), as options that --help lists.
     within = (f"{RUNTIME}/", f"{LAUNCHER}/")
     readers = [
         f"{tree.shown(path)}:{line}"
-        for path in tree.python_files("broker", "pool", RUNTIME)
+        for path in tree.python_files("broker", "client", "pool", RUNTIME)
         for line, only_writes in environment_uses(path)
         if tree.shown(path) != "broker/settings.py" and not (only_writes and tree.shown(path).startswith(within))
     ]

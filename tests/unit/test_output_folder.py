@@ -9,7 +9,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from broker.output_folder import NotWritten, OutputFolder
+from code_interpreter_client.output_folder import NotWritten, OutputFolder
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ LONGEST_FILE_LINES = 400
 LONGEST_FUNCTION_LINES = 50
 # They say nothing, or say another thing than our own words: sandbox, slot, lease, holder, run.
 WEAK_WORDS = {"base", "common", "helper", "instance", "job", "manager", "misc", "util", "worker"}
-LOCKS = ["dev.lock", "programs.lock", "server.lock"]
+LOCKS = ["client.lock", "dev.lock", "programs.lock", "server.lock"]
 
 
 def class_names(path: Path) -> list[str]:

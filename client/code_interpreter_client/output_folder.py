@@ -52,7 +52,7 @@ class OutputFolder:
             if last:
                 self._name(path.rpartition("/")[2])
                 self._abandon()
-        except OSError as error:
+        except (OSError, UnicodeEncodeError) as error:
             self._abandon()
             raise NotWritten(_why(path, error, overwrite=self._overwrite)) from error
 
@@ -94,7 +94,9 @@ class OutputFolder:
         self._file = self._folder = -1
 
 
-def _why(path: str, error: OSError, *, overwrite: bool) -> str:
+def _why(path: str, error: OSError | UnicodeEncodeError, *, overwrite: bool) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return f"{path!r} is no name that a file can have; not written."
     if error.errno == errno.EEXIST and not overwrite:
         return f"{path!r} is there already; not written. --overwrite replaces files."
     if error.errno in _IN_THE_WAY:
