@@ -51,6 +51,11 @@ class Held:
         stdout: str = answer.json()["stdout"]
         return stdout
 
+    def until_begun(self) -> None:
+        """A program's turn has come."""
+        active = self.service.service.metrics.active
+        self.service.until(lambda: any(sample.value for each in active.collect() for sample in each.samples))
+
     def close(self) -> httpx.Response:
         return self.service.client.delete(f"/v1/sessions/{self.id}")
 
@@ -163,7 +168,7 @@ def test_an_input_without_a_place_is_refused_and_the_session_goes_on(held: Held,
 def test_a_turn_that_does_not_come_in_time_is_told_as_a_status(held: Held, path: str):
     first = threading.Thread(target=held.result, args=("import time; time.sleep(6)",), kwargs={"timeout_ms": 20_000})
     first.start()
-    held.service.until(lambda: held.service.service.active == 1)
+    held.until_begun()
     refused = held.ask("open('ran', 'w')", path)
     assert (refused.status_code, refused.json()["code"], refused.json()["retryable"]) == (503, "pool_timeout", True)
     assert int(refused.headers["Retry-After"]) >= 1
@@ -178,7 +183,7 @@ def test_a_session_that_dies_under_a_program_is_a_lost_sandbox(held: Held, path:
     answers: list[httpx.Response] = []
     call = threading.Thread(target=lambda: answers.append(held.ask("import time; time.sleep(60)", path)))
     call.start()
-    held.service.until(lambda: held.service.service.active == 1)
+    held.until_begun()
     signal.pidfd_send_signal(ours._handle, signal.SIGKILL)
     call.join()
     said = answers[0].json() if path == BATCH else events(answers[0])[-1][1]
