@@ -65,6 +65,13 @@ class ExecuteBody(msgspec.Struct):
         dict[Annotated[str, Meta(pattern=r"^[^=\x00]+$")], Annotated[str, Meta(pattern=WITHOUT_NUL)]],
         Meta(description="Environment variables beside the fixed ones."),
     ] = {}
+    session_id: Annotated[
+        str | None,
+        Meta(
+            description="Run it in this session: it finds what commands and programs have left there, and what it"
+            " leaves stays."
+        ),
+    ] = None
 
 
 class SessionBody(msgspec.Struct):

@@ -14,4 +14,6 @@ def digest(request: ExecuteRequest) -> str:
     fields = msgspec.structs.asdict(request)
     # `given` is the path as the caller spelled it, and inputs are staged each at its own: their order is nothing.
     fields["files"] = sorted((file.path, file.file_id) for file in request.files)
+    if request.session_id is None:
+        del fields["session_id"]  # a key that was used before there were sessions stands for the same request still
     return hashlib.sha256(msgspec.msgpack.encode(fields, order="deterministic")).hexdigest()

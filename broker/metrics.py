@@ -18,7 +18,7 @@ from broker.errors import Answer, TenantLimited, kind_of
 from broker.schemas import Result
 from broker.session_metrics import SessionMetrics
 from broker.tenant_metrics import OneTenants, TenantMetrics
-from pool import Lease, PoolError, Retirement, Snapshot
+from pool import PoolError, Retirement, Snapshot
 
 _log = structlog.get_logger()
 # One more series for each counter and histogram, which no dashboard reads.
@@ -116,13 +116,13 @@ class Metrics:
         self.tenants.refused(tenant, kind.code)
 
     @contextmanager
-    def execution(self, operation: str, lease: Lease, tenant: str) -> Iterator[Execution]:
-        """From the lease to its end."""
+    def execution(self, operation: str, tenant: str, *, queue_ms: float) -> Iterator[Execution]:
+        """From the lease, or the turn in a session, to its end."""
         execution, began = Execution(), time.monotonic()
-        self.admission_wait.labels(operation).observe(lease.queue_ms / 1000)
+        self.admission_wait.labels(operation).observe(queue_ms / 1000)
         self.active.labels(operation).inc()
         try:
-            with self.tenants.run(tenant, lambda: execution.outcome, wait_seconds=lease.queue_ms / 1000):
+            with self.tenants.run(tenant, lambda: execution.outcome, wait_seconds=queue_ms / 1000):
                 yield execution
         finally:
             self.active.labels(operation).dec()

@@ -46,7 +46,14 @@ WITH_INPUTS: Errors = (
     PoolClosed,
 )
 KEYED: Errors = (errors.KeyReused, errors.KeyInUse, errors.OutcomeUnknown, errors.StorageFull)
-RUNS: Errors = (*WITH_INPUTS, PoolSaturated, *KEYED, errors.ExecutionExists, errors.ExecutionCancelled)
+RUNS: Errors = (
+    *WITH_INPUTS,
+    PoolSaturated,
+    *KEYED,
+    errors.SessionMissing,
+    errors.ExecutionExists,
+    errors.ExecutionCancelled,
+)
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,8 +134,9 @@ OPERATIONS = (
         summary="Run a Python program and return its output.",
         description=(
             "Runs `code` in a new sandbox without network and answers when it has ended, with what it printed and the"
-            " files that it made. Nothing is kept between two calls: pass files by their `file_id`. A program that"
-            " fails, or whose time is up, is answered with 200: look at `exit_code`, `timed_out` and `stderr`."
+            " files that it made. Nothing is kept between two calls: pass files by their `file_id`, or name a session"
+            " with `session_id`, in which everything is. A program that fails, or whose time is up, is answered with"
+            " 200: look at `exit_code`, `timed_out` and `stderr`."
         ),
         takes=bodies.ExecuteBody,
         answer=schemas.BatchResult,
@@ -168,7 +176,7 @@ OPERATIONS = (
         summary="Cancel a program that runs.",
         description=(
             "By its `X-Execution-Id`, on the replica that runs it. Its caller is told `execution_cancelled`, and its"
-            " sandbox is destroyed."
+            " sandbox is destroyed; a session goes on."
         ),
         status=204,
         errors=(errors.ExecutionMissing,),

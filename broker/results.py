@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from broker.admission import Admitted
 from broker.returned_files import ReturnedFiles
+from broker.run_places import RunPlace
 from broker.schemas import Result, SkippedPath, Termination, Truncated, timings
-from pool import Lease, Outcome
+from broker.service import Service
+from pool import Outcome
 
 SKIPPED_SHOWN = 20
 
 
-def result(admitted: Admitted, lease: Lease, outcome: Outcome, files: ReturnedFiles) -> Result:
+def result(service: Service, admitted: Admitted, place: RunPlace, outcome: Outcome, files: ReturnedFiles) -> Result:
     skipped = [*(SkippedPath(each.path, each.reason) for each in outcome.files_skipped), *files.skipped]
     return Result(
         exit_code=outcome.exit_code,
@@ -23,6 +25,6 @@ def result(admitted: Admitted, lease: Lease, outcome: Outcome, files: ReturnedFi
         files_skipped=skipped[:SKIPPED_SHOWN],
         files_skipped_count=outcome.files_skipped_count + len(files.skipped),
         truncated=Truncated(outcome.stdout_truncated, outcome.stderr_truncated),
-        isolation=lease.isolation.level,
-        timings_ms=timings(outcome, queue_ms=lease.queue_ms, lease_ms=lease.lease_ms),
+        isolation=service.isolation.level,
+        timings_ms=timings(outcome, queue_ms=place.queue_ms, lease_ms=place.lease_ms),
     )

@@ -24,6 +24,8 @@ class InputFile(msgspec.Struct, frozen=True):
 class ExecuteRequest(msgspec.Struct, frozen=True, kw_only=True):
     program: Program
     files: tuple[InputFile, ...] = ()
+    session_id: str | None = None
+    """Where it runs; None: in a sandbox of its own."""
 
 
 class ReturnedFile(msgspec.Struct, frozen=True, kw_only=True):

@@ -35,6 +35,7 @@ from pool import (
     SharedSessions,
     Sink,
     StagedFile,
+    Turn,
 )
 
 OPEN_SECONDS = 20.0
@@ -143,6 +144,12 @@ class Sessions:
         finally:
             if held.session.is_lost:
                 held.unwanted.set()
+
+    @asynccontextmanager
+    async def turn(self, tenant: Tenant, session_id: str, deadline: float) -> AsyncIterator[Turn]:
+        """The right to run one program in it. Raises `SessionMissing`, and what `Session.turn` raises."""
+        async with self._session(tenant, session_id, deadline=deadline) as session, session.turn(deadline) as turn:
+            yield turn
 
     async def close(self, tenant: Tenant, session_id: str) -> None:
         """End it, and all that runs in it. Raises `SessionMissing`, or `PoolTimeout` where it could not be ended."""

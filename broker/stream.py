@@ -1,7 +1,7 @@
 """`POST /v1/execute/stream`: run a program, answer as it goes, as server-sent events.
 
-Rule 1: no header goes out before a sandbox is leased: until then a refusal is a status. Afterwards it is
-        an `error` event.
+Rule 1: no header goes out before a sandbox is leased, or the session's turn has come: until then a refusal
+        is a status. Afterwards it is an `error` event.
 Rule 2: the JSON is ASCII. Clients split lines at U+2028, U+2029 and U+0085 too.
 Rule 3: exactly one `result` or `error` event, and it is the last.
 """
@@ -25,12 +25,13 @@ from broker.failures import log_failure
 from broker.output_log import Reader
 from broker.results import result
 from broker.returned_files import ReturnedFiles
+from broker.run_places import RunPlace, place_of
 from broker.schemas import Result, Truncated
 from broker.service import Service, service_of
 from broker.shared_execution import joined
 from broker.shared_run import SharedRun
 from broker.tenants import tenant_of
-from pool import Lease, Stream
+from pool import Stream
 
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -174,10 +175,10 @@ class ExecutionStream:
     async def _serve(self, admitted: Admitted, events: EventSender) -> None:
         service, tenant = self._service, admitted.tenant
         async with ReturnedFiles(service.files(tenant)) as files:
-            async with service.pool.lease(deadline=admitted.lease_deadline, caller=tenant.caller) as lease:
-                with service.metrics.execution("execute_stream", lease, tenant.name) as execution:
-                    await events.begin(_headers(lease))
-                    run = partial(_run, admitted, lease, StreamSink(events, files), files)
+            async with place_of(service, admitted) as place:
+                with service.metrics.execution("execute_stream", tenant.name, queue_ms=place.queue_ms) as execution:
+                    await events.begin(_headers(place))
+                    run = partial(_run, service, admitted, place, StreamSink(events, files), files)
                     ended = await alongside(run, events.ping_forever)
                     execution.ended(ended)
             # Out of the lease: the sandbox is given back before a slow client has read the end.
@@ -197,19 +198,21 @@ async def _pass_on(run: SharedRun, sender: TextSender) -> None:
         await run.changed()
 
 
-async def _run(admitted: Admitted, lease: Lease, sink: StreamSink, files: ReturnedFiles) -> Result | errors.Answer:
+async def _run(
+    service: Service, admitted: Admitted, place: RunPlace, sink: StreamSink, files: ReturnedFiles
+) -> Result | errors.Answer:
     """What the last event is to say. The status is long sent: a failure is a value from here on."""
     try:
-        outcome = await lease.run(admitted.program, admitted.inputs, sink, admitted.run_deadline)
+        outcome = await place.run(admitted.program, admitted.inputs, sink, admitted.run_deadline)
         await sink.finish(Truncated(outcome.stdout_truncated, outcome.stderr_truncated))
     except errors.ClientGone:
         raise
     except Exception as error:
         log_failure(error)
         return errors.answer(error)
-    return result(admitted, lease, outcome, files)
+    return result(service, admitted, place, outcome, files)
 
 
-def _headers(lease: Lease) -> list[tuple[bytes, bytes]]:
-    timing = f"queue;dur={lease.queue_ms:.3f}, lease;dur={lease.lease_ms:.3f}"
+def _headers(place: RunPlace) -> list[tuple[bytes, bytes]]:
+    timing = f"queue;dur={place.queue_ms:.3f}, lease;dur={place.lease_ms:.3f}"
     return raw_headers({**HEADERS, "Server-Timing": timing})

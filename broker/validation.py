@@ -51,13 +51,16 @@ class _Body(msgspec.Struct):
     last_line_interactive: msgspec.Raw = ABSENT
     timeout_ms: msgspec.Raw = ABSENT
     files: msgspec.Raw = ABSENT
+    session_id: msgspec.Raw = ABSENT
 
 
 def execute_request(body: bytes | bytearray, *, max_timeout_ms: int) -> ExecuteRequest:
     """Raises `SchemaError` where the form is wrong, `Unprocessable` where the content is."""
     fields = fields_of(body, _Body)
     request = ExecuteRequest(
-        program=_program(fields, body), files=input_files(container("files", fields.files, [], MAX_FILES_JSON_BYTES))
+        program=_program(fields, body),
+        files=input_files(container("files", fields.files, [], MAX_FILES_JSON_BYTES)),
+        session_id=_text_or_none(fields.session_id, "session_id"),
     )
     check_timeout(request.program.timeout_ms, max_timeout_ms)
     check_paths([file.path for file in request.files])
@@ -67,18 +70,22 @@ def execute_request(body: bytes | bytearray, *, max_timeout_ms: int) -> ExecuteR
 def _program(fields: _Body, body: bytes | bytearray) -> Program:
     if not memoryview(fields.code):
         refuse("missing", ("body", "code"), short(body))
-    stdin = scalar(fields.stdin)
     args = _args(container("args", fields.args, [], MAX_ARGUMENT_JSON_BYTES, _INSTEAD))
     env = _env(container("env", fields.env, {}, MAX_ARGUMENT_JSON_BYTES, _INSTEAD))
     _bounded(args, env)
     return Program(
         code=a_string(scalar(fields.code), ("body", "code")),
-        stdin=None if stdin is None else a_string(stdin, ("body", "stdin")),
+        stdin=_text_or_none(fields.stdin, "stdin"),
         args=args,
         env=env,
         last_line_interactive=a_boolean(scalar(fields.last_line_interactive, True), ("body", "last_line_interactive")),
         timeout_ms=at_least_one(scalar(fields.timeout_ms, 2000), ("body", "timeout_ms")),
     )
+
+
+def _text_or_none(text: msgspec.Raw, name: str) -> str | None:
+    value = scalar(text)
+    return None if value is None else a_string(value, ("body", name))
 
 
 def _args(value: object) -> tuple[str, ...]:

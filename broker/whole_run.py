@@ -7,6 +7,7 @@ from collections.abc import Callable
 from broker.admission import Admitted
 from broker.results import result
 from broker.returned_files import ReturnedFiles
+from broker.run_places import place_of
 from broker.schemas import Result
 from broker.service import Service
 from pool import Stream
@@ -34,15 +35,18 @@ def _nothing() -> None:
 async def whole_run(
     service: Service, admitted: Admitted, operation: str, *, take: Take, begin: Callable[[], None] = _nothing
 ) -> Result:
-    """`begin` is called when there is a sandbox, before the program can run. Raises what a lease and its run raise."""
+    """`begin` is called when there is a sandbox, or the session's turn has come, before the program can run.
+
+    Raises what a lease, or a turn, and its run raise.
+    """
     tenant = admitted.tenant
     async with ReturnedFiles(service.files(tenant)) as files:
-        async with service.pool.lease(deadline=admitted.lease_deadline, caller=tenant.caller) as lease:
-            with service.metrics.execution(operation, lease, tenant.name) as execution:
+        async with place_of(service, admitted) as place:
+            with service.metrics.execution(operation, tenant.name, queue_ms=place.queue_ms) as execution:
                 begin()
                 sink = StoringSink(take, files)
-                outcome = await lease.run(admitted.program, admitted.inputs, sink, admitted.run_deadline)
-                ended = result(admitted, lease, outcome, files)
+                outcome = await place.run(admitted.program, admitted.inputs, sink, admitted.run_deadline)
+                ended = result(service, admitted, place, outcome, files)
                 execution.ended(ended)
         files.delivered = True
     return ended

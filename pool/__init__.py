@@ -20,7 +20,7 @@ from pool.lease import Lease
 from pool.observer import NullObserver, Observer
 from pool.pool import SandboxPool
 from pool.program import Outcome, Program, Reason, Sink, SkippedFile, StagedFile, Stream
-from pool.session import Session
+from pool.session import Session, Turn
 from pool.settings import PoolSettings, RunLimits
 from pool.shared import SharedBackend
 from pool.shared_session import SharedSession, SharedSessions
@@ -67,4 +67,5 @@ __all__ = [
     "State",
     "Stream",
     "Target",
+    "Turn",
 ]

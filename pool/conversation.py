@@ -18,11 +18,12 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import TypeVar
 
 import anyio
 
-from pool import staging
+from pool import hearing, staging
 from pool.backend import Channel, Reconnect, Target
 from pool.errors import (
     ChannelLost,
@@ -39,16 +40,6 @@ from pool.session import Session
 from pool.settings import RunLimits
 from pool.transcript import Transcript
 from sandbox_runtime import wire
-
-OUTCOME_GRACE_SECONDS = 1.0
-"""What is kept of a run's time for its end to be carried out and for its last frames to arrive, however long
-collection takes. Smaller loses finished runs where the machine is busy or the network slow for a moment; larger
-takes time away from staging and collection, and is at most half of what there is beside the run."""
-
-SINK_SECONDS = 30.0
-"""So much of the time that a sink takes is added to a run's deadline, in all. Smaller cuts off honest clients on
-slow lines, and files on their way to a slow store; larger lets a client that reads a byte now and then hold one
-of `max_in_flight` for longer. As long as the broker waits for a client that takes nothing at all."""
 
 SILENCE_SECONDS = 2.0
 """In a run whose channel can be had anew: after so long without a word a ping is sent, and after as long again the
@@ -142,11 +133,11 @@ class Conversation:
         """Run one program, passing on what it makes as it comes.
 
         `deadline` is for all of it; what is left beside `timeout_ms` is for staging and collection. Time
-        that the sink takes is added, for it is not the sandbox's, up to `SINK_SECONDS`.
+        that the sink takes is added, for it is not the sandbox's, up to `hearing.SINK_SECONDS`.
         """
         run = uuid.uuid4().hex
         began = time.perf_counter()
-        latest_start = _latest_start(anyio.current_time(), deadline - program.timeout_ms / 1000)
+        latest_start = hearing.latest_start(anyio.current_time(), deadline - program.timeout_ms / 1000)
         self._expect_silence()
         try:
             await self._stage(run, program, files, latest_start)
@@ -185,9 +176,7 @@ class Conversation:
     async def _stage(self, run: str, program: Program, files: Sequence[StagedFile], deadline: float) -> None:
         """Send everything and the word to start, in as few pieces as can be: for a small program in one."""
         with anyio.CancelScope(deadline=deadline) as scope:
-            for message in staging.of_program(program):
-                await self._frames.gather(message, run)
-            async with aclosing(staging.of_files(files)) as inputs:
+            async with aclosing(staging.of_run(program, files)) as inputs:
                 async for message in inputs:
                     await self._frames.gather(message, run)
             collect_ms = math.floor(max(0.0, deadline - anyio.current_time()) * 1000)
@@ -199,22 +188,18 @@ class Conversation:
     # --- hearing ---
 
     async def _listen(self, run: str, sink: Sink, deadline: float) -> wire.Outcome:
-        with anyio.CancelScope(deadline=deadline + SINK_SECONDS):
+        with anyio.CancelScope(deadline=deadline + hearing.SINK_SECONDS):
             return await self._hear_out(Transcript(run, self.limits), sink, deadline)
-        raise SandboxLost(f"what it made was taken too slowly: {SINK_SECONDS:.0f} s have been added to its time")
+        raise SandboxLost(
+            f"what it made was taken too slowly: {hearing.SINK_SECONDS:.0f} s have been added to its time"
+        )
 
     async def _hear_out(self, transcript: Transcript, sink: Sink, deadline: float) -> wire.Outcome:
-        latest = deadline + SINK_SECONDS
-        while transcript.end is None:
-            message = await self._hear_next(transcript, deadline)
-            asked = anyio.current_time()
-            await _pass_on(message, sink)
-            deadline = min(latest, deadline + anyio.current_time() - asked)
+        await hearing.hear_out(transcript, partial(self._hear_next, transcript), sink, deadline)
         self._expect_silence()
-        if isinstance(transcript.end, wire.Refused):
-            raise InputsRefused(transcript.end.path, transcript.end.resource)
+        ended = hearing.outcome_in(transcript)
         self._unacknowledged = transcript.run
-        return transcript.end
+        return ended
 
     async def _hear_next(self, transcript: Transcript, deadline: float) -> wire.Message:
         """The next frame of the run, through whatever channel it comes."""
@@ -274,16 +259,3 @@ def _of_another_age(what: str) -> SandboxStartFailed:
         " service's release"
     )
     return SandboxStartFailed(text, reason="protocol")
-
-
-def _latest_start(now: float, latest_end: float) -> float:
-    """By when a program must be sent; what is left until `latest_end` is for its last words. Its own time is aside."""
-    return latest_end - max(0.0, min(OUTCOME_GRACE_SECONDS, (latest_end - now) / 2))
-
-
-async def _pass_on(message: wire.Message, sink: Sink) -> None:
-    match message:
-        case wire.Output():
-            await sink.output("stdout" if message.stream == "stdout" else "stderr", message.data)
-        case wire.File():
-            await sink.file(message.path, message.data, message.last)

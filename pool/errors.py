@@ -51,11 +51,19 @@ class InputsRefused(Exception):
     """The files, code or standard input do not fit into a sandbox. The caller's doing; nothing has run."""
 
     def __init__(self, path: str, resource: str) -> None:
-        super().__init__(f"{path or 'the program'} does not fit into the workspace ({resource})")
+        text = _REFUSALS.get(resource, "{} does not fit into the workspace ({})")
+        super().__init__(text.format(path or "the program", resource))
         self.path = path
         """Of the file; "" for the code or the standard input."""
         self.resource = resource
-        """`disk`, `inodes` or `file_size`."""
+        """`disk`, `inodes` or `file_size`; in a session also `place` or `kernel`."""
+
+
+_REFUSALS = {
+    "place": "{} has no place in the session's workspace: a folder is there, or a link, a file or a closed folder is"
+    " on the way to it",
+    "kernel": "{} cannot be put into a session: its kernel lacks openat2 (Linux 5.6); commands run in it",
+}
 
 
 class SandboxError(Exception):

@@ -3,22 +3,33 @@
 Several channels may lead to one: then calls of all of them wait for each other, in the session's own queue.
 
 SECURITY: what it says is held to the same transcript as any run's: it is as hostile
-(tests/unit/test_session_channels.py).
+(tests/unit/test_session.py).
 """
 
 from __future__ import annotations
 
 import math
+import time
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
 
 import anyio
 
+from pool import hearing, staging
 from pool.backend import Channel
-from pool.errors import ChannelLost, PoolSaturated, PoolTimeout, RemoteProtocolError, SandboxLost
+from pool.errors import (
+    ChannelLost,
+    InputsRefused,
+    LocalProtocolError,
+    PoolSaturated,
+    PoolTimeout,
+    RemoteProtocolError,
+    SandboxLost,
+)
 from pool.frames import Frames
-from pool.program import Outcome, Sink, outcome_of
+from pool.program import Outcome, Program, Sink, StagedFile, outcome_of
 from pool.settings import RunLimits
 from pool.transcript import Transcript
 from sandbox_runtime import wire
@@ -27,10 +38,18 @@ MOST_WAITING = 16
 """Calls behind the one that runs. More would be answered too late; fewer refuse agents that ask side by side."""
 
 SAY_SECONDS = 5.0
-"""For a session to take a call in. It reads whatever else it does: one that has not by then is stopped, or gone."""
+"""For a session to take a piece of a call in. It reads whatever else it does: one that has not by then is stopped, or
+gone."""
 
 CANCEL_SECONDS = 5.0
 """For a call that is cancelled to say so. Shorter gives up sessions on busy machines; longer holds up the next call."""
+
+Say = Callable[[str], Awaitable[None]]
+"""Says all that a call gets, and the word to begin, in the run that it is given."""
+
+
+class _Late(Exception):
+    """The call has not come to its end in time."""
 
 
 class Session:
@@ -42,6 +61,8 @@ class Session:
         self._pings = 0
         self.is_lost = False
         """No call can be made any more."""
+        self._spoken_of = ""
+        """The run of which something was said last."""
 
     async def shell(self, command: str, *, timeout_ms: int, sink: Sink, deadline: float) -> Outcome:
         """Run `bash -c command` in it. Cancelled, it ends the call and leaves the session as it is.
@@ -49,14 +70,13 @@ class Session:
         `deadline` is for waiting and running together. Raises `PoolTimeout` where other calls left it no time,
         `PoolSaturated` where too many wait, and nothing of it has run; `SandboxLost`, `RemoteProtocolError`.
         """
-        async with self._turn_by(deadline - timeout_ms / 1000):
-            transcript = Transcript(uuid.uuid4().hex, self._limits)
-            with anyio.CancelScope(deadline=deadline):
-                return await self._shell(transcript, command, timeout_ms, sink, deadline)
-            if _never_began(transcript):
-                text = "calls on other channels of this session left it no time; they go on"
-                raise PoolTimeout(text, retry_after_seconds=1.0)
-            raise SandboxLost("the session did not come to the end of this call in time")
+        async with self.turn(deadline - timeout_ms / 1000):
+            say = partial(self._say_command, command, timeout_ms)
+            try:
+                return outcome_of(await self._answer(say, sink, deadline))
+            except InputsRefused as error:
+                self.is_lost = True
+                raise RemoteProtocolError("a refusal of what has nothing to be put anywhere") from error
 
     async def probe(self, deadline: float) -> None:
         """Ask for a sign of life, unless a call is under way. Raises `SandboxLost`, `RemoteProtocolError`."""
@@ -70,75 +90,145 @@ class Session:
                 raise RemoteProtocolError(f"a {message.kind} frame in place of pong {self._pings}")
 
     @asynccontextmanager
-    async def _turn_by(self, deadline: float) -> AsyncIterator[None]:
+    async def turn(self, deadline: float) -> AsyncIterator[Turn]:
+        """The right to run one program, when the calls before it have ended. Raises `PoolTimeout`, `PoolSaturated`."""
         began = anyio.current_time()
         if self._turn.statistics().tasks_waiting >= MOST_WAITING:
             raise PoolSaturated(f"{MOST_WAITING} calls of this session are waiting already", retry_after_seconds=1.0)
         with anyio.CancelScope(deadline=deadline) as scope:
             await self._turn.acquire()
+        waited_seconds = anyio.current_time() - began
         if scope.cancelled_caught:
-            waited_seconds = anyio.current_time() - began
             text = f"waited {waited_seconds:.2f} s for the session's other calls; they go on"
             raise PoolTimeout(text, retry_after_seconds=1.0)
         try:
-            yield
+            yield Turn(self, waited_seconds)
         finally:
             self._turn.release()
 
-    async def _shell(
-        self, transcript: Transcript, command: str, timeout_ms: int, sink: Sink, deadline: float
-    ) -> Outcome:
+    async def _run(self, program: Program, files: Sequence[StagedFile], sink: Sink, deadline: float) -> Outcome:
+        began = started = time.perf_counter()
+        latest_start = hearing.latest_start(anyio.current_time(), deadline - program.timeout_ms / 1000)
+
+        async def say(run: str) -> None:
+            nonlocal started
+            await self._say_program(program, files, latest_start, run)
+            started = time.perf_counter()
+
+        try:
+            ended = await self._answer(say, sink, deadline)
+        except (wire.WireError, UnicodeEncodeError) as error:
+            raise LocalProtocolError(f"a program that cannot be sent: {error}") from error
+        return outcome_of(ended, stage_seconds=started - began, run_seconds=time.perf_counter() - started)
+
+    async def _answer(self, say: Say, sink: Sink, deadline: float) -> wire.Outcome:
         if self.is_lost:
             raise PoolTimeout("the session's channel was lost before this call began", retry_after_seconds=1.0)
+        transcript = Transcript(uuid.uuid4().hex, self._limits)
         try:
-            await self._say(transcript.run, command, timeout_ms, deadline)
-            return outcome_of(await self._hear_out(transcript, sink, deadline))
-        except anyio.get_cancelled_exc_class():
-            await self._cancel(transcript)
-            raise
+            with anyio.CancelScope(deadline=deadline + hearing.SINK_SECONDS):
+                return await self._call(transcript, say, sink, deadline)
+        except _Late:
+            pass
+        if _never_began(transcript):
+            text = "calls on other channels of this session left it no time; they go on"
+            raise PoolTimeout(text, retry_after_seconds=1.0)
+        raise SandboxLost("the session did not come to the end of this call in time")
+
+    async def _call(self, transcript: Transcript, say: Say, sink: Sink, deadline: float) -> wire.Outcome:
+        try:
+            await say(transcript.run)
+            await hearing.hear_out(transcript, partial(self._hear_next, transcript), sink, deadline)
         except (SandboxLost, RemoteProtocolError):
             self.is_lost = True
             raise
+        except BaseException:  # its caller has left, what it gets could not be read, its sink is full, or it is late
+            await self._cancel(transcript)
+            raise
+        return hearing.outcome_in(transcript)
 
-    async def _say(self, run: str, command: str, timeout_ms: int, deadline: float) -> None:
-        data = command.encode()
-        # All of it or nothing: half of a call would become the beginning of the next one.
-        with anyio.CancelScope(shield=True, deadline=min(deadline, anyio.current_time() + SAY_SECONDS)) as scope:
-            for start in range(0, max(1, len(data)), wire.MAX_CHUNK_BYTES):
-                piece = data[start : start + wire.MAX_CHUNK_BYTES]
-                last = start + wire.MAX_CHUNK_BYTES >= len(data)
-                await self._frames.gather(wire.Stage(target="command", path="", data=piece, last=last), run)
-            await self._frames.say(wire.Shell(timeout_ms=timeout_ms), deadline, run)
+    # --- saying ---
+
+    async def _say_command(self, command: str, timeout_ms: int, run: str) -> None:
+        for piece in staging.of_text("command", command):
+            await self._say(piece, run)
+        await self._begin(wire.Shell(timeout_ms=timeout_ms), run)
+
+    async def _say_program(self, program: Program, files: Sequence[StagedFile], latest_start: float, run: str) -> None:
+        with anyio.CancelScope(deadline=latest_start) as scope:
+            async with aclosing(staging.of_run(program, files)) as pieces:
+                async for piece in pieces:
+                    await self._say(piece, run)
         if scope.cancelled_caught:
-            raise SandboxLost("the session takes nothing in")
+            raise PoolTimeout("the program's files could not be read in time", retry_after_seconds=1.0)
+        collect_ms = math.floor(max(0.0, latest_start - anyio.current_time()) * 1000)
+        await self._begin(staging.start(program, collect_ms=collect_ms), run)
 
-    async def _hear_out(self, transcript: Transcript, sink: Sink, deadline: float) -> wire.Outcome:
-        while not isinstance(transcript.end, wire.Outcome):
-            # Whoever waits has a deadline, at which the call is cancelled: first, or it would go on unheard.
-            run, message = await self._frames.next(deadline + CANCEL_SECONDS, "an outcome")
-            transcript.hear(run, message)
-            if isinstance(message, wire.Output):
-                await sink.output("stdout" if message.stream == "stdout" else "stderr", message.data)
-        return transcript.end
+    async def _say(self, message: wire.Message, run: str) -> None:
+        self._spoken_of = run
+        with _whole():
+            return await self._frames.gather(message, run)
+        raise SandboxLost("the session takes nothing in")
+
+    async def _begin(self, message: wire.Message, run: str) -> None:
+        with _whole():
+            return await self._frames.say(message, math.inf, run)
+        raise SandboxLost("the session takes nothing in")
+
+    # --- hearing ---
+
+    async def _hear_next(self, transcript: Transcript, deadline: float) -> wire.Message:
+        heard = await self._frames.next_by(deadline, "an outcome")
+        if heard is None:
+            raise _Late
+        transcript.hear(*heard)
+        return heard[1]
 
     async def _cancel(self, transcript: Transcript) -> None:
         """End the call, and hear of its end, so that the next one may begin."""
+        if transcript.run != self._spoken_of:
+            return
         self.is_lost = transcript.was_cancelled = True
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CANCEL_SECONDS):
             try:
-                await self._frames.say(wire.Cancel(), anyio.current_time() + CANCEL_SECONDS, transcript.run)
+                await self._frames.say(wire.Cancel(), math.inf, transcript.run)
                 while transcript.end is None:
-                    run, message = await self._frames.next(float("inf"), "an outcome")
-                    transcript.hear(run, message)
+                    transcript.hear(*await self._frames.next(math.inf, "an outcome"))
                 self.is_lost = False
             except (SandboxLost, RemoteProtocolError):
                 return
+
+
+class Turn:
+    """The right to run one program in a session. From `Session.turn`, and dead when that has ended."""
+
+    lease_ms = 0.0
+    """The sandbox is there."""
+
+    def __init__(self, session: Session, waited_seconds: float) -> None:
+        self._session = session
+        self.queue_ms = waited_seconds * 1000
+        """From asking to having it."""
+
+    async def run(self, program: Program, files: Sequence[StagedFile], sink: Sink, deadline: float) -> Outcome:
+        """Run a program to its end; what it leaves stays. Cancelled, it ends the program and not the session.
+
+        `deadline` is for staging, run and collection together. Raises `SandboxLost` or `RemoteProtocolError` if the
+        session fails, `InputsRefused` if there is no place for what it was given, `PoolTimeout` if that could not be
+        read in time, `LocalProtocolError` if we are to blame.
+        """
+        return await self._session._run(program, files, sink, deadline)
 
 
 def _never_began(transcript: Transcript) -> bool:
     """A call that was cancelled in the session's queue: one that has begun has taken a millisecond at least."""
     end = transcript.end
     return isinstance(end, wire.Outcome) and end.reason == "cancelled" and end.duration_ms == 0
+
+
+def _whole() -> anyio.CancelScope:
+    """All of a frame or nothing: with half of one on its way, nobody would understand the next."""
+    return anyio.CancelScope(shield=True, deadline=anyio.current_time() + SAY_SECONDS)
 
 
 async def joined(channel: Channel, token: str, *, protocol: int, limits: RunLimits) -> Session:

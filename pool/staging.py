@@ -27,6 +27,15 @@ def of_program(program: Program) -> Iterator[wire.Stage]:
         yield from of_text("stdin", program.stdin)
 
 
+async def of_run(program: Program, files: Iterable[StagedFile]) -> AsyncGenerator[wire.Stage, None]:
+    """All that a run gets. Must be closed."""
+    for piece in of_program(program):
+        yield piece
+    async with aclosing(of_files(files)) as pieces:
+        async for piece in pieces:
+            yield piece
+
+
 async def of_files(files: Iterable[StagedFile]) -> AsyncGenerator[wire.Stage, None]:
     """Must be closed: what it reads from (a file, a download) is open until then."""
     for file in files:

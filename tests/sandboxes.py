@@ -94,7 +94,7 @@ class Sandboxes:
             last_line_interactive=echo,
             timeout_ms=timeout_ms,
         )
-        return self.portal.call(self._run, program, _staged(files or {}))
+        return self.portal.call(self._run, program, staged(files or {}))
 
     async def _run(self, program: Program, files: list[StagedFile]) -> Result:
         sink = Gathering()
@@ -105,7 +105,7 @@ class Sandboxes:
         return sink.result(outcome)
 
 
-def _staged(files: Mapping[str, bytes]) -> list[StagedFile]:
+def staged(files: Mapping[str, bytes]) -> list[StagedFile]:
     return [StagedFile(path=path, read=partial(_pieces, data)) for path, data in files.items()]
 
 

@@ -267,10 +267,8 @@ def _become_a_shell(command: str, variables: dict[str, str]) -> NoReturn:
     os.environ.update(variables)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and what is exec'd would go on to
         signal.signal(number, signal.SIG_DFL)
-    for descriptor in (0, 1, 2):
-        os.set_inheritable(descriptor, True)
     try:
-        os.execv(SHELL, [os.path.basename(SHELL), "-c", command])  # noqa: S606  # what it is for
+        _become(SHELL, [os.path.basename(SHELL), "-c", command])
     except OSError as error:
         os.write(2, f"{SHELL}: {error.strerror}\n".encode())
         os._exit(NO_SHELL)
@@ -301,9 +299,14 @@ def _compiled(echo: bool) -> list[CodeType]:
 
 
 def _become_the_interpreter() -> NoReturn:
+    _become(sys.executable, [sys.executable, *sys.argv])
+
+
+def _become(file: str, words: list[str]) -> NoReturn:
+    """Raises OSError where it cannot."""
     for descriptor in (0, 1, 2):
         os.set_inheritable(descriptor, True)
-    os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606  # the program's own Python, in the sandbox
+    os.execv(file, words)  # noqa: S606  # the program's own, in the sandbox
 
 
 def _report(own: int, control: int, status: int, hit: list[str]) -> None:

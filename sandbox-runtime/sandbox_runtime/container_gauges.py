@@ -2,7 +2,7 @@
 
 The limits that a launcher puts on a cgroup cannot be put there from inside. So memory and processes are looked at more
 often than where the kernel watches them, and so are files: a tmpfs of the kubelet has no inode limit of any use, and
-an empty file costs 1 KB of kernel memory that no size limit sees (tests/cluster/test_limits.py).
+an empty file costs 1 KB of kernel memory that no size limit sees (tests/hostile/test_resources.py).
 """
 
 from __future__ import annotations

@@ -65,8 +65,7 @@ class Gauges:
 
     def begin(self) -> None:
         """A child is armed: what is counted from here on is its program's."""
-        self._killed_before = self._oom_kills()
-        self._refused_before = self._refusals()
+        self._count_anew()
 
     def end(self) -> None:
         """Its program is over: the next one has just begun."""
@@ -75,9 +74,12 @@ class Gauges:
     def next_call(self) -> None:
         """Another call of a session begins: what was counted before is not its own. What is left of others goes on to
         count with it."""
+        self._count_anew()
+        self._weigh(FRESH_WEIGHTS)
+
+    def _count_anew(self) -> None:
         self._killed_before = self._oom_kills()
         self._refused_before = self._refusals()
-        self._weigh(FRESH_WEIGHTS)
 
     def has_too_many_files(self, limit: int) -> bool:
         """Of a mount that cannot limit them by itself; where it can, never."""

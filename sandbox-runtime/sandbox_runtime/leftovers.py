@@ -52,9 +52,9 @@ class Leftovers:
         while len(self._pipes) > MOST_PIPES:
             self._shut(next(iter(self._pipes)))
 
-    def expect(self) -> None:
-        """A call has ended: look again soon, if something goes on beside the armed child."""
-        self._next_look = time.monotonic() + LOOK_SECONDS if len(guests.living()) > 1 else FOR_EVER
+    def expect(self, ours: int = 1) -> None:
+        """A call has ended: look again soon, if something goes on beside the armed child, where there is one."""
+        self._next_look = time.monotonic() + LOOK_SECONDS if len(guests.living()) > ours else FOR_EVER
 
     def rested(self) -> None:
         if time.monotonic() >= self._rest_until:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import socket
     from typing import Callable
 
+    from sandbox_runtime.calls import Draft
     from sandbox_runtime.polling import Loop
 
     Heard = Callable[["Line", str, wire.Message], None]
@@ -27,8 +28,8 @@ class Line:
     def __init__(self, channel: outbox.Channel, reader: wire.Reader, outgoing: outbox.Outbox, *, proved: bool) -> None:
         self.is_open = True
         self.is_proved = proved
-        self.command = bytearray()
-        """What it has said so far of the next call."""
+        self.draft: Draft | None = None
+        """What it has said so far of its next call."""
         self._channel, self._reader, self._outgoing = channel, reader, outgoing
 
     def attach(self, loop: Loop, heard: Heard, lost: Lost) -> None:
@@ -45,6 +46,9 @@ class Line:
     def output(self, stream: str, data: bytes, run_id: str) -> None:
         self._outgoing.output(stream, data, run_id)
         self._flush()
+
+    def has_room(self) -> bool:
+        return self._outgoing.held_bytes() < outbox.FULL_BYTES
 
     def close(self) -> None:
         if not self.is_open:

@@ -180,7 +180,10 @@ class Stage(Message):
 
 
 class Run(Message):
-    """Broker: start the program that was staged. The clock starts when the child is told."""
+    """Broker: start the program that was staged. The clock starts when the child is told.
+
+    In a session it is a call like others: it waits for its turn, and what it leaves stays.
+    """
 
     kind = "run"
     __slots__ = {
@@ -276,10 +279,14 @@ class Output(Message):
 
 
 class Refused(Message):
-    """Sandbox: an input does not fit into the workspace. Nothing has run; no other frame of the run follows."""
+    """Sandbox: an input does not fit into the workspace. Nothing has run; no other frame of the run follows.
+
+    In a session also: something is in its place, or on the way to it, that cannot make way (`place`); or the kernel
+    lacks what it takes to put files beside processes that live (`kernel`).
+    """
 
     kind = "refused"
-    __slots__ = {"path": relative_path_or_none, "resource": one_of("disk", "inodes", "file_size")}
+    __slots__ = {"path": relative_path_or_none, "resource": one_of("disk", "inodes", "file_size", "place", "kernel")}
     path: str
     resource: str
 

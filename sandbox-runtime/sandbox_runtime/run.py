@@ -60,6 +60,11 @@ class Pipes:
             os.close(descriptor)
         return [self.stdout, self.stderr]
 
+    def close_all(self, loop: Loop) -> None:
+        """Those of a child that never got its request: it ends."""
+        os.close(self.request)
+        self.close(loop)
+
     def close(self, loop: Loop) -> None:
         """All that are still open, once their run is over."""
         for descriptor in {self.stdin, self.stdout, self.stderr, self.control} - {CLOSED}:

@@ -1,6 +1,6 @@
 """A session: a sandbox that a client holds for a while. It does one call after the other, and what they leave stays.
 
-    idle ──stage, shell──▶ a call runs ──outcome──▶ idle ──…      until its time is over: then the sandbox ends
+    idle ──stage, shell or run──▶ a call runs ──outcome──▶ idle ──…   until its time is over: then the sandbox ends
 
 A call is a child of the zygote, as any program is, and ends with its first process. What else it has started goes on,
 unless the call is ended for it (timeout, cancel, too much output): then all of the call goes. Too much memory or too
@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import time
 from collections import deque
 
-from sandbox_runtime import arming, guests, places, run, wire, workspace
+from sandbox_runtime import arming, calls, guests, rlimits, run, wire
 from sandbox_runtime.leftovers import Leftovers
 from sandbox_runtime.line import Line, through_the_door
 from sandbox_runtime.pod import names
@@ -29,15 +28,9 @@ from sandbox_runtime.polling import Loop
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
     from sandbox_runtime import gauges
-
-COMMAND_BYTES = 128 * 1024 - 1
-"""The kernel takes no longer argument (MAX_ARG_STRLEN, with its NUL)."""
-
-KILL_SECONDS = 3.0
-"""So long the processes of a call have to die; then all do."""
 
 ARM_SECONDS = 5.0
 """For so long what was left can keep us from watching it, by stopping the child that is being armed. Shorter ends
@@ -48,39 +41,6 @@ MOST_LOST_CHILDREN = 8
 
 MOST_LINES = 32
 """Channels at once. SECURITY: a guest that opens them without end fills nothing but this list."""
-
-
-_WITHOUT_FILES: Any = {"collect_ms": 0, "files_skipped": [], "files_skipped_count": 0}
-"""Of an outcome: what a call makes stays where it is."""
-
-
-class Call:
-    """One that waits, or runs."""
-
-    def __init__(self, line: Line, run_id: str, command: str, timeout_ms: int) -> None:
-        self.line, self.run_id, self.command, self.timeout_ms = line, run_id, command, timeout_ms
-
-    def is_of(self, line: Line, run_id: str) -> bool:
-        return self.line is line and self.run_id == run_id
-
-    def begin(self, child: arming.Child, limits: dict[str, int], gauge: gauges.Gauges, loop: Loop) -> None:
-        self.child = child
-        self.running = run.Run(child.pipes, limits, gauge, self._pass_on)
-        words: dict[str, object] = {"shell": self.command, "env": {guests.MARK: self.run_id}}
-        self.running.start(words, self.timeout_ms, b"", loop)
-
-    def _pass_on(self, stream: str, data: bytes) -> None:
-        self.line.output(stream, data, self.run_id)
-
-    def kill(self) -> None:
-        """All that it has started; the first process may be gone already."""
-        deadline = time.monotonic() + KILL_SECONDS
-        while found := guests.of_call(self.child.pid, self.run_id):
-            guests.kill(found)
-            if time.monotonic() > deadline:
-                guests.kill_all()
-                return
-            time.sleep(0.0003)
 
 
 class Session:
@@ -100,10 +60,13 @@ class Session:
         self._terms, self._zygote, self._limits, self._gauge, self._door = terms, zygote, limits, gauge, door
         self._loop = Loop()
         self._lines = [line]
-        self._waiting: deque[Call] = deque()
-        self._call: Call | None = None
+        self._waiting: deque[calls.Call] = deque()
+        self._call: calls.Call | None = None
+        self._armed: arming.Child | None = None
+        """None from the begin of a call until it is answered."""
         self._lost_children = 0
         self._left = Leftovers(self._loop, gauge, limits)
+        rlimits.take_all_descriptors()  # a thousand inputs are open at once
         self._arm()
 
     def serve(self) -> NoReturn:
@@ -115,8 +78,8 @@ class Session:
             line.attach(self._loop, self._hear, self._lose)
             self._open(line)
         while True:
-            running = self._call.running.next_event() if self._call else self._ends_at
-            left = self._left.next_event(watched=self._call is not None)
+            running = self._call.next_event() if self._call else self._ends_at
+            left = self._left.next_event(watched=self._is_watched())
             self._loop.turn(min(self._ends_at, running, left))
             self._look()
 
@@ -124,24 +87,30 @@ class Session:
         if time.monotonic() >= self._ends_at:
             arming.leave(0)
         self._left.rested()
-        if self._call is None:
-            if self._left.look():
-                self._await_the_armed()
+        if not self._is_watched() and self._left.look():
+            self._await_the_armed()
+        if self._call is not None:
+            self._attend(self._call)
+
+    def _attend(self, call: calls.Call) -> None:
+        if call.is_over:
+            self._tell(call)
             return
-        self._call.running.look()
-        if self._call.running.ended is not None:
-            self._conclude(self._call, self._call.running.ended)
+        call.running.look()
+        if call.running.ended is not None:
+            self._conclude(call, call.running.ended)
+
+    def _is_watched(self) -> bool:
+        """A call runs, whose own watch looks at what was left, too."""
+        return self._call is not None and not self._call.is_over
 
     # --- channels
 
     def _let_in(self) -> None:
         if self._door is None:
             raise AssertionError("heard from a door that is not there")
-        connection, _ = self._door.accept()
-        try:
-            names.peer_of(connection)
-        except OSError:
-            connection.close()
+        connection, _ = names.accepted(self._door)
+        if connection is None:
             return
         if len(self._lines) >= MOST_LINES and not self._made_room():
             connection.close()
@@ -166,9 +135,12 @@ class Session:
         self._lines.remove(line)
         if self._door is None:
             arming.leave(0)
-        self._waiting = deque(call for call in self._waiting if call.line is not line)
+        self._forget_draft(line)
+        for call in [each for each in self._waiting if each.line is line]:
+            self._waiting.remove(call)
+            call.drop()
         if self._call is not None and self._call.line is line:
-            self._call.running.end(run.killed("cancelled"))
+            self._end(self._call)
 
     # --- what they say
 
@@ -179,12 +151,8 @@ class Session:
             line.say(wire.Pong(nonce=message.nonce))
         elif isinstance(message, wire.Cancel):
             self._cancel(line, run_id)
-        elif isinstance(message, wire.Stage) and message.target == "command":
-            line.command += message.data
-            if len(line.command) > COMMAND_BYTES:
-                line.close()
-        elif isinstance(message, wire.Shell) and run_id:
-            self._enqueue(line, run_id, message)
+        elif isinstance(message, (wire.Stage, wire.Shell, wire.Run)) and run_id:
+            self._draft(line, run_id, message)
         else:
             line.close()
 
@@ -197,18 +165,61 @@ class Session:
         else:
             line.close()
 
-    def _enqueue(self, line: Line, run_id: str, message: wire.Shell) -> None:
-        command, line.command = line.command.decode("utf-8", "surrogateescape"), bytearray()
-        self._waiting.append(Call(line, run_id, command, message.timeout_ms))
+    def _draft(self, line: Line, run_id: str, message: wire.Stage | wire.Shell | wire.Run) -> None:
+        draft = line.draft
+        if draft is None or (draft.was_refused and draft.run_id != run_id):
+            draft = line.draft = calls.Draft(run_id)
+        if draft.was_refused:
+            return
+        if draft.run_id != run_id:
+            line.close()
+        elif isinstance(message, wire.Stage):
+            self._stage(line, draft, message)
+        else:
+            self._enqueue(line, draft, message)
+
+    def _stage(self, line: Line, draft: calls.Draft, piece: wire.Stage) -> None:
+        try:
+            draft.add(piece)
+        except wire.WireError:
+            line.close()
+        except OSError as error:
+            draft.was_refused = True
+            draft.drop()
+            line.say(calls.refusal(error, piece.path), draft.run_id)
+
+    def _enqueue(self, line: Line, draft: calls.Draft, message: wire.Shell | wire.Run) -> None:
+        try:
+            self._waiting.append(draft.call(line, message))
+        except wire.WireError:
+            line.close()
+            return
+        line.draft = None
         self._begin_next()
 
+    def _forget_draft(self, line: Line) -> None:
+        if line.draft is not None:
+            line.draft.drop()
+            line.draft = None
+
     def _cancel(self, line: Line, run_id: str) -> None:
-        call = self._call
-        if call is not None and call.is_of(line, run_id):
+        if line.draft is not None and line.draft.run_id == run_id:
+            if not line.draft.was_refused:
+                line.say(calls.never_begun(), run_id)
+            self._forget_draft(line)
+        if self._call is not None and self._call.is_of(line, run_id):
+            self._end(self._call)
+        for call in [each for each in self._waiting if each.is_of(line, run_id)]:
+            self._waiting.remove(call)
+            call.drop()
+            line.say(calls.never_begun(), run_id)
+
+    def _end(self, call: calls.Call) -> None:
+        """Nobody wants it any more."""
+        if call.is_over:
+            call.give_up()
+        else:
             call.running.end(run.killed("cancelled"))
-        for each in [call for call in self._waiting if call.is_of(line, run_id)]:
-            self._waiting.remove(each)
-            line.say(_never_begun(), run_id)
 
     # --- calls
 
@@ -217,10 +228,21 @@ class Session:
         self._armed = arming.arm(self._zygote, order, ARM_SECONDS)
 
     def _begin_next(self) -> None:
-        if self._call is None and self._waiting:
-            self._gauge.next_call()
-            self._call = self._waiting.popleft()
-            self._call.begin(self._armed, self._limits, self._gauge, self._loop)
+        while self._call is None and self._waiting:
+            self._begin(self._waiting.popleft())
+
+    def _begin(self, call: calls.Call) -> None:
+        try:
+            call.prepare()
+        except OSError as error:
+            call.line.say(calls.refusal(error, error.filename or ""), call.run_id)
+            return
+        armed, self._armed = self._armed, None
+        if armed is None:
+            raise AssertionError("a call before a child was armed")
+        self._gauge.next_call()
+        self._call = call
+        call.begin(armed, self._limits, self._gauge, self._loop)
 
     def _hear_zygote(self) -> None:
         ended = arming.ended(self._zygote)
@@ -228,63 +250,47 @@ class Session:
             return
         pid, status = ended
         if self._call is not None and pid == self._call.child.pid:
-            self._call.running.process_ended(status)
-        elif pid == self._armed.pid:
+            if not self._call.is_over:
+                self._call.running.process_ended(status)
+        elif self._armed is not None and pid == self._armed.pid:
             # SECURITY: what was left can kill it for ever, each time at the cost of a fork that nobody charges to it.
             self._lost_children += 1
             if self._lost_children > MOST_LOST_CHILDREN:
                 arming.leave(arming.CHILD_FAILED)
-            self._arm_again()
+            self._arm_again(self._armed)
 
-    def _arm_again(self) -> None:
-        os.close(self._armed.pipes.request)
-        self._armed.pipes.close(self._loop)
+    def _arm_again(self, lost: arming.Child) -> None:
+        lost.pipes.close_all(self._loop)
         self._arm()
 
     def _await_the_armed(self) -> None:
         """It went with what was left, which had to go: no call begins before another is there."""
+        lost = self._armed
+        if lost is None:
+            return
         ended = None
-        while ended is None or ended[0] != self._armed.pid:
+        while ended is None or ended[0] != lost.pid:
             ended = arming.ended(self._zygote, flags=0)
-        self._arm_again()
+        self._arm_again(lost)
 
-    def _conclude(self, call: Call, end: run.End) -> None:
-        """Answer; then be ready for the next."""
+    def _conclude(self, call: calls.Call, end: run.End) -> None:
+        """Its processes have ended, or what it has left goes on."""
         if end.reason in ("oom", "process_limit"):
             guests.kill_all()
         elif end.reason in ("timeout", "cancelled", "output_limit"):
             call.kill()
         call.running.drain(self._loop)
         self._left.keep_open(call.child.pipes.close_but_output(self._loop))
-        call.line.say(_outcome(call.running, end), call.run_id)
+        call.collect(end, self._limits)
+        self._left.expect(ours=0)
+        self._tell(call)
+
+    def _tell(self, call: calls.Call) -> None:
+        """Answer, as far as the channel takes it; then be ready for the next."""
+        if not call.tell():
+            return
+        call.line.say(call.outcome(), call.run_id)
         self._call = None
         self._arm()
         self._left.expect()
         self._begin_next()
-
-
-def _outcome(running: run.Run, end: run.End) -> wire.Outcome:
-    return wire.Outcome(
-        **_WITHOUT_FILES,
-        exit_code=end.exit_code,
-        reason=end.reason,
-        signal=end.signal,
-        # 0 is for what never began: then nobody has to fear that it runs twice.
-        duration_ms=max(1, round((end.at - running.started) * 1000)),
-        limits_hit=workspace.limits_met(end.limits_hit, places.WRITABLE),
-        stdout_truncated=running.truncated["stdout"],
-        stderr_truncated=running.truncated["stderr"],
-    )
-
-
-def _never_begun() -> wire.Outcome:
-    return wire.Outcome(
-        **_WITHOUT_FILES,
-        exit_code=None,
-        reason="cancelled",
-        signal=None,
-        duration_ms=0,
-        limits_hit=[],
-        stdout_truncated=False,
-        stderr_truncated=False,
-    )

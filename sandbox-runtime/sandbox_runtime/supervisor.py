@@ -26,11 +26,9 @@ from sandbox_runtime import (
     reaching,
     report,
     run,
-    session,
     wire,
     workspace,
 )
-from sandbox_runtime.line import Line
 from sandbox_runtime.polling import READABLE, WRITABLE, Loop
 
 TYPE_CHECKING = False
@@ -303,10 +301,12 @@ class Supervisor:
 
     def _become_session(self, terms: wire.Session) -> NoReturn:
         """For good."""
-        self._pipes.close(self._loop)
-        os.close(self._pipes.request)  # the armed child ends: one with other rights takes its place
-        line = Line(self._channel, self._reader, self._outbox, proved=True)
-        session.Session(line, terms, self._zygote, self._limits, self._gauge, self._way_in()).serve()
+        # Not with the rest: two milliseconds of each supervisor's start, for what few become.
+        from sandbox_runtime import line, session
+
+        self._pipes.close_all(self._loop)  # the armed child ends: one with other rights takes its place
+        first = line.Line(self._channel, self._reader, self._outbox, proved=True)
+        session.Session(first, terms, self._zygote, self._limits, self._gauge, self._way_in()).serve()
 
     def _way_in(self) -> socket.socket | None:
         """Where other channels to a session come, if any may."""

@@ -123,6 +123,7 @@ SHARED: dict[str, int] = {
     "fspick": 433,
     "pidfd_open": 434,
     "clone3": 435,
+    "openat2": 437,
     "pidfd_getfd": 438,
     "process_madvise": 440,
     "mount_setattr": 442,

@@ -15,7 +15,8 @@ any number of `output`, then any number of `file`, then exactly one `outcome` (o
 
 Version 2 adds what a channel that may be lost under a run needs (`kept`, `attach`, `ack`, `busy`), cleaning (`clean`,
 `cleaned`) and the proof that nothing can be reached (`reach`, `reached`). Version 3 adds sessions (`session`, `opened`,
-`prove`, `shell`). Each end speaks the version before, too.
+`prove`, `shell`), in which programs `run`, too, and may be `refused` for two reasons more. Each end speaks the version
+before, too.
 
 The classes are plain ones with `__slots__`, because importing `dataclasses` costs a supervisor
 10 ms; the slots' dictionary doubles as the table of checks that both ends apply.

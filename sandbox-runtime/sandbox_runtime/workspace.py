@@ -17,7 +17,10 @@ from sandbox_runtime import checks, program, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    Found = tuple[bytes, bool, "os.stat_result | None"]
+    """A name, whether it is a folder's, and what is known of it where it is none."""
 
 ENTRY = "__main__.py"
 MAX_DEPTH = 64
@@ -30,6 +33,19 @@ RESOURCE_OF = {errno.ENOSPC: "disk", errno.EDQUOT: "disk", errno.EFBIG: "file_si
 
 
 _NO_FILE = -1
+
+
+class Tree:
+    """The workspace while no guest lives: nobody moves what we look at."""
+
+    is_shared = False
+
+    def __init__(self, root: str = program.WORKSPACE) -> None:
+        self._root = root.encode()
+
+    def opened(self, name: bytes, flags: int) -> int:
+        """A file or folder below, or "." itself. A link is never followed, a FIFO never waited for."""
+        return os.open(os.path.join(self._root, name), flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 class Inputs:
@@ -71,18 +87,18 @@ class Inputs:
 
     def _add_to_file(self, path: str, piece: wire.Stage) -> None:
         if self._file == _NO_FILE:
-            self._open(path)
+            if path in self.digests:
+                raise wire.WireError("two inputs of one path")
+            self._file = self._create(path)
+            self._path, self._size_bytes, self._hash = path, 0, hashlib.sha256()
         self._write(piece.data)
         if piece.last:
             self._close()
 
-    def _open(self, path: str) -> None:
-        if path in self.digests:
-            raise wire.WireError("two inputs of one path")
-        place = os.path.join(self._root, path)
+    def _create(self, path: str) -> int:
         self._make_folders(path)
-        self._file = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        self._path, self._size_bytes, self._hash = path, 0, hashlib.sha256()
+        place = os.path.join(self._root, path)
+        return os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
 
     def _make_folders(self, path: str) -> None:
         # `os.makedirs` calls itself for each folder, and a path may have more of them than Python has frames.
@@ -98,9 +114,13 @@ class Inputs:
             left = left[os.write(self._file, left) :]
 
     def _close(self) -> None:
-        os.close(self._file)
-        self._file = _NO_FILE
+        file, self._file = self._file, _NO_FILE
+        self._end(self._path, file)
         self.digests[self._path] = (self._size_bytes, self._hash.digest())
+
+    def _end(self, path: str, file: int) -> None:
+        """All of it is written."""
+        os.close(file)
 
 
 def full_resource(error: OSError, root: str = program.WORKSPACE) -> str | None:
@@ -147,64 +167,84 @@ class Caps:
 class Collection:
     """Yields pieces of the files that are new or changed; remembers what it left out."""
 
-    def __init__(self, inputs: Inputs, caps: Caps, deadline: float, root: str = program.WORKSPACE) -> None:
+    def __init__(
+        self, inputs: Inputs, caps: Caps, deadline: float, tree: Tree | None = None, *, since_ns: int = 0
+    ) -> None:
+        """What has not changed since then, on the clock of the files themselves, was there before."""
         self.skipped: list[list[str]] = []
         self.skipped_count = 0
-        self._inputs, self._caps, self._deadline, self._root = inputs, caps, deadline, root
-        self._files = self._total_bytes = 0
+        self._inputs, self._caps, self._deadline, self._since_ns = inputs, caps, deadline, since_ns
+        self._tree = tree or Tree()
+        self._admitted = self._total_bytes = 0
         self._seen: set[int] = set()
 
     def pieces(self) -> Iterator[wire.File]:
-        for name, entry in self._walk():
-            path = self._sendable(name, entry)
-            if path is not None:
-                yield from self._read(path, name)
+        return (step for step in self.steps() if step is not None)
 
-    def _walk(self) -> Iterator[tuple[bytes, os.DirEntry[bytes]]]:
+    def steps(self) -> Iterator[wire.File | None]:
+        """The pieces, and None where something else was done that took its time."""
         folders = [b""]
         while folders:
-            folder = folders.pop()
-            for entry in self._entries(folder):
-                name = os.path.join(folder, entry.name)
-                if not entry.is_dir(follow_symlinks=False):
-                    yield name, entry
-                elif name.count(b"/") < MAX_DEPTH:
-                    folders.append(name)
+            yield None
+            for name, state in self._files_in(folders.pop(), folders):
+                path = self._sendable(name, state)
+                if path is None:
+                    yield None
                 else:
-                    self._skip(name, "too_deep")
+                    yield from self._read(path, name)
 
-    def _entries(self, folder: bytes) -> list[os.DirEntry[bytes]]:
+    def _files_in(self, folder: bytes, folders: list[bytes]) -> Iterator[tuple[bytes, os.stat_result | None]]:
+        """What is no folder; what is one is added to those that are left to be looked into."""
+        for own_name, is_folder, state in self._entries(folder):
+            name = os.path.join(folder, own_name)
+            if not is_folder:
+                yield name, state
+            elif name.count(b"/") < MAX_DEPTH:
+                folders.append(name)
+            else:
+                self._skip(name, "too_deep")
+
+    def _entries(self, folder: bytes) -> list[Found]:
         try:
-            with os.scandir(os.path.join(self._root.encode(), folder)) as entries:
-                return sorted(entries, key=lambda entry: entry.name)
+            opened = self._tree.opened(folder or b".", os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
             self._skip(folder or b".", "unreadable")
             return []
+        try:
+            with os.scandir(opened) as entries:
+                return sorted(map(_looked_at, self._in_time(folder, entries)), key=lambda found: found[0])
+        finally:
+            os.close(opened)
 
-    def _sendable(self, name: bytes, entry: os.DirEntry[bytes]) -> str | None:
+    def _in_time(self, folder: bytes, entries: Iterable[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
+        for entry in entries:
+            # SECURITY: a guest that lives can add to a folder, and move folders to where we have not been, for ever.
+            if self._tree.is_shared and time.monotonic() > self._deadline:
+                self._skip(folder or b".", "too_late")
+                return
+            yield entry
+
+    def _sendable(self, name: bytes, state: os.stat_result | None) -> str | None:
         """The file's path when it is to be returned; else it is skipped with a reason, or has none to be named."""
-        if name == ENTRY.encode():
+        if name == ENTRY.encode() or (state is not None and state.st_ctime_ns < self._since_ns):
             return None
         path = name.decode("utf-8", "replace")
-        reason = self._objection(name, path, entry)
+        reason = self._objection(name, path, state)
         if reason:
             self._skip(name, reason)
         return None if reason else path
 
-    def _objection(self, name: bytes, path: str, entry: os.DirEntry[bytes]) -> str | None:
+    def _objection(self, name: bytes, path: str, state: os.stat_result | None) -> str | None:
         if path.encode() != name:
             return "name_not_utf8"
-        try:
-            state = entry.stat(follow_symlinks=False)
-        except OSError:  # in a folder that may be listed and not entered, or by a path that is too long
+        if state is None:  # in a folder that may be listed and not entered
             return "unreadable"
+        return self._kind_objection(state) or (None if checks.relative_path(path) else "too_deep")
+
+    def _kind_objection(self, state: os.stat_result) -> str | None:
         if not stat.S_ISREG(state.st_mode):
             return "not_regular"
-        if state.st_ino in self._seen:
-            return "hard_link"
-        if not checks.relative_path(path):
-            return "too_deep"
-        return None
+        return "hard_link" if state.st_ino in self._seen else None
 
     def _skip(self, name: bytes, reason: str) -> None:
         self.skipped_count += 1
@@ -213,30 +253,29 @@ class Collection:
 
     def _read(self, path: str, name: bytes) -> Iterator[wire.File]:
         try:
-            # SECURITY: a FIFO must not block, a link must not lead anywhere, whatever stat said before.
-            file = os.open(
-                os.path.join(self._root.encode(), name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            )
+            file = self._tree.opened(name, os.O_RDONLY)
         except OSError:
             self._skip(name, "unreadable")
             return
         try:
-            if self._is_new(path, file) and self._admit(name, os.fstat(file)):
-                yield from self._content(path, file)
+            # SECURITY: what was opened counts, whatever was there when we looked.
+            state = os.fstat(file)
+            if self._is_new(path, file, state.st_size) and self._admit(name, state):
+                yield from _content(path, file, state.st_size)
         finally:
             os.close(file)
 
-    def _is_new(self, path: str, file: int) -> bool:
+    def _is_new(self, path: str, file: int, size_bytes: int) -> bool:
         staged = self._inputs.digests.get(path)
-        return staged is None or staged[0] != os.fstat(file).st_size or staged[1] != _digest(file)
+        return staged is None or staged[0] != size_bytes or staged[1] != _digest(file, size_bytes)
 
     def _admit(self, name: bytes, state: os.stat_result) -> bool:
-        reason = self._excess(state.st_size)
+        reason = self._kind_objection(state) or self._excess(state.st_size)
         if reason:
             self._skip(name, reason)
             return False
         self._seen.add(state.st_ino)
-        self._files += 1
+        self._admitted += 1
         self._total_bytes += state.st_size
         return True
 
@@ -245,26 +284,45 @@ class Collection:
             return "too_late"
         if size_bytes > self._caps.file_bytes:
             return "too_large"
-        if self._files >= self._caps.files:
+        if self._admitted >= self._caps.files:
             return "too_many"
         return "total_too_large" if self._total_bytes + size_bytes > self._caps.total_bytes else None
 
-    def _content(self, path: str, file: int) -> Iterator[wire.File]:
-        os.lseek(file, 0, os.SEEK_SET)
-        data = os.read(file, wire.MAX_CHUNK_BYTES)
-        while True:
-            following = os.read(file, wire.MAX_CHUNK_BYTES) if data else b""
-            yield wire.File(path=path, data=data, last=not following)
-            if not following:
-                return
-            data = following
+
+def _looked_at(entry: os.DirEntry[str]) -> Found:
+    is_folder = entry.is_dir(follow_symlinks=False)
+    return os.fsencode(entry.name), is_folder, None if is_folder else _state(entry)
 
 
-def _digest(file: int) -> bytes:
-    os.lseek(file, 0, os.SEEK_SET)
+def _state(entry: os.DirEntry[str]) -> os.stat_result | None:
+    try:
+        return entry.stat(follow_symlinks=False)
+    except OSError:
+        return None
+
+
+def _content(path: str, file: int, size_bytes: int) -> Iterator[wire.File]:
+    chunks = _chunks(file, size_bytes, wire.MAX_CHUNK_BYTES)
+    data = next(chunks, b"")
+    for following in chunks:
+        yield wire.File(path=path, data=data, last=False)
+        data = following
+    yield wire.File(path=path, data=data, last=True)
+
+
+def _digest(file: int, size_bytes: int) -> bytes:
     digest = hashlib.sha256()
-    while True:
-        data = os.read(file, 1 << 20)
-        if not data:
-            return digest.digest()
+    for data in _chunks(file, size_bytes, 1 << 20):
         digest.update(data)
+    return digest.digest()
+
+
+def _chunks(file: int, size_bytes: int, chunk_bytes: int) -> Iterator[bytes]:
+    """So much and no more. SECURITY: a guest that lives can write on for ever."""
+    os.lseek(file, 0, os.SEEK_SET)
+    while size_bytes > 0:
+        data = os.read(file, min(chunk_bytes, size_bytes))
+        if not data:
+            return
+        size_bytes -= len(data)
+        yield data

@@ -59,3 +59,15 @@ def test_without_a_key_there_is_no_session(clients: tuple[httpx.Client, httpx.Cl
     ana, _ = clients
     answer = httpx.post(f"{ana.base_url}/v1/sessions", json={}, trust_env=False)
     assert answer.status_code == 401
+
+
+def test_no_program_runs_in_anothers_session(clients: tuple[httpx.Client, httpx.Client]):
+    ana, bob = clients
+    theirs = opened(ana)
+    for path in ("/v1/execute", "/v1/execute/stream"):
+        answer = bob.post(path, json={"code": "open('ran', 'w')", "session_id": theirs})
+        assert (answer.status_code, answer.json()["detail"]) == (404, f"Session '{theirs}' not found")
+    assert ana.post("/v1/execute", json={"code": "import os; os.listdir()", "session_id": theirs}).json()["stdout"] == (
+        "['__main__.py']\n"
+    )
+    assert ana.delete(f"/v1/sessions/{theirs}").status_code == 204

@@ -8,8 +8,9 @@ import anyio
 import msgspec
 import pytest
 
-from pool.conversation import OUTCOME_GRACE_SECONDS, SINK_SECONDS, Conversation
+from pool.conversation import Conversation
 from pool.errors import InputsRefused, LocalProtocolError, RemoteProtocolError, SandboxLost, SandboxStartFailed
+from pool.hearing import OUTCOME_GRACE_SECONDS, SINK_SECONDS
 from pool.program import Outcome, Program, Reason, SkippedFile, StagedFile
 from pool.settings import RunLimits
 from sandbox_runtime import wire

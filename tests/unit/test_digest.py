@@ -26,6 +26,11 @@ def test_defaults_unknown_fields_and_order_do_not_matter() -> None:
     assert of(files=files) == of(files=[files[1], {"path": "./a", "file_id": "1"}])
 
 
+def test_without_a_session_it_is_what_it_was_before_there_were_any() -> None:
+    before = "381d2d107f569b2435218ac3f0791637bbe9e2da41c2e117d4a8f27c9b553aa8"
+    assert of(session_id=None) == of() == before
+
+
 DIFFERENT: dict[str, Any] = {
     "code": "print(2)",
     "stdin": "",
@@ -34,6 +39,7 @@ DIFFERENT: dict[str, Any] = {
     "last_line_interactive": False,
     "timeout_ms": 2001,
     "files": [{"path": "a", "file_id": "1"}],
+    "session_id": "s",
 }
 
 
@@ -43,8 +49,8 @@ def test_everything_that_decides_what_runs_matters(field: str) -> None:
 
 
 def test_no_field_is_left_out() -> None:
-    assert {field.name for field in msgspec.structs.fields(Program)} | {"files"} == set(DIFFERENT)
-    assert {field.name for field in msgspec.structs.fields(ExecuteRequest)} == {"program", "files"}
+    assert {field.name for field in msgspec.structs.fields(Program)} | {"files", "session_id"} == set(DIFFERENT)
+    assert {field.name for field in msgspec.structs.fields(ExecuteRequest)} == {"program", "files", "session_id"}
     assert {field.name for field in msgspec.structs.fields(InputFile)} == {"path", "file_id", "given"}
 
 

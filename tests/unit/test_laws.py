@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +49,7 @@ IMPURE = {
     "structlog", "subprocess", "tempfile", "threading", "time", "urllib", "uuid", "uvicorn", "uvloop",
 }
 # fmt: on
+WRITTEN = {".py", ".md", ".yaml", ".yml", ".tpl", ".toml", ".sh"}
 READS_ENVIRONMENT = {"environ", "environb", "getenv", "getenvb"}
 WRITES_ENVIRONMENT = {"clear", "pop", "update"}
 
@@ -132,6 +135,40 @@ def test_only_the_broker_imports_starlette():
 def test_only_the_kubernetes_backend_imports_its_client():
     users = importers("kubernetes_asyncio", "broker", "pool", RUNTIME)
     assert [user for user in users if not user.startswith("pool/kube/")] == []
+
+
+def test_a_supervisor_starts_without_what_few_become():
+    # Each pod's is exec'd anew, and loads a session's modules in two milliseconds.
+    words = (
+        "import sys, sandbox_runtime.pod.supervisor; print([name for name in sys.modules if name.endswith('session')])"
+    )
+    command = [sys.executable, "-S", "-c", words]
+    environment = {"PYTHONPATH": str(tree.HOMES["sandbox_runtime"])}
+    assert subprocess.run(command, env=environment, capture_output=True, check=True).stdout == b"[]\n"
+
+
+def written_files() -> Iterator[Path]:
+    """All that people have written here: sources, documents, charts, scripts."""
+    for path in tree.ROOT.iterdir():
+        if not path.name.startswith("."):
+            yield from path.rglob("*") if path.is_dir() else [path]
+
+
+def named_tests() -> dict[str, list[str]]:
+    """Test files that these name, and where."""
+    found: dict[str, list[str]] = {}
+    for path in written_files():
+        if path.is_file() and (path.suffix in WRITTEN or path.name in ("Dockerfile", "Makefile")):
+            for name in re.findall(r"\btests/[\w/]+\.py\b", path.read_text()):
+                found.setdefault(name, []).append(tree.shown(path))
+    return found
+
+
+def test_a_test_that_is_named_exists():
+    # `# SECURITY:` names the test that holds it: one that was moved or never written holds nothing.
+    named = named_tests()
+    assert len(named) > 50
+    assert {name: places for name, places in named.items() if not (tree.ROOT / name).is_file()} == {}
 
 
 def environment_uses(path: Path) -> Iterator[tuple[int, bool]]:

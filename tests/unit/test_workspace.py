@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from sandbox_runtime import wire, workspace
-from sandbox_runtime.workspace import Caps, Collection, Inputs
+from sandbox_runtime.workspace import Caps, Collection, Inputs, Tree
 from tests.unit.test_inputs import root, staged
 
 __all__ = ["root"]  # a fixture
@@ -22,7 +22,7 @@ class Collected:
     """What a collection brought in, and what it left out."""
 
     def __init__(self, root: Path, inputs: Inputs, caps: Caps = GENEROUS, deadline: float = math.inf) -> None:
-        found = Collection(inputs, caps, deadline, str(root))
+        found = Collection(inputs, caps, deadline, Tree(str(root)))
         self.pieces = list(found.pieces())
         self.files: dict[str, bytes] = {}
         for each in self.pieces:
@@ -119,7 +119,7 @@ def test_nothing_is_left_open(root: Path):
 def test_a_collection_that_is_given_up_leaves_nothing_open(root: Path):
     (root / "big").write_bytes(b"x" * (3 * CHUNK))
     before = len(os.listdir("/proc/self/fd"))
-    pieces = Collection(staged(root), GENEROUS, math.inf, str(root)).pieces()
+    pieces = Collection(staged(root), GENEROUS, math.inf, Tree(str(root))).pieces()
     next(pieces)
     del pieces
     assert len(os.listdir("/proc/self/fd")) == before
@@ -254,7 +254,7 @@ def test_what_is_not_collected_by_the_deadline_is_named(root: Path):
 
 def test_a_file_that_was_begun_in_time_comes_back_whole(root: Path):
     inputs = sizes(root, a=3 * CHUNK, b=1)
-    found = Collection(inputs, GENEROUS, time.monotonic() + 60, str(root))
+    found = Collection(inputs, GENEROUS, time.monotonic() + 60, Tree(str(root)))
     pieces = found.pieces()
     first = next(pieces)
     found._deadline = 0.0

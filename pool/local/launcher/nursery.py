@@ -11,7 +11,7 @@ import select
 import signal
 import socket
 
-from sandbox_runtime import command_line, deaths, descriptors, kernel, namespaces, outbox, rlimits, supervisor
+from sandbox_runtime import command_line, deaths, descriptors, kernel, namespaces, outbox, rlimits, session, supervisor
 from sandbox_runtime.lockdown import Lockdown
 from sandbox_runtime.polling import Loop
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from .facts import KeeperFacts
+
+LOADED_FOR_LATER = (session,)
+"""What supervisors import only when they need it: in a sandbox's root there is no source to import it from."""
 
 TITLE = "code-interpreter"
 """The first word that `ps` shows of our processes."""

@@ -1,7 +1,7 @@
 """Names that processes of one pod find each other by, and who it is that has been found.
 
 SECURITY: a name is bound for as long as its owner lives, and listened on only while no guest does: a guest can
-neither take it nor be let in (tests/cluster/test_shim.py).
+neither take it nor be let in (tests/hostile/test_shim.py).
 """
 
 from __future__ import annotations
@@ -37,6 +37,16 @@ def peer_of(connection: socket.socket) -> int:
     if uid != os.getuid():
         raise OSError(f"a process of uid {uid} in place of our own")
     return int(pid)
+
+
+def accepted(door: socket.socket) -> tuple[socket.socket | None, int]:
+    """Who has come, and the pid of that; None for one that is none of ours, and was sent away."""
+    connection, _ = door.accept()
+    try:
+        return connection, peer_of(connection)
+    except OSError:
+        connection.close()
+        return None, 0
 
 
 def connected(name: str, kind: int, seconds: float) -> socket.socket:

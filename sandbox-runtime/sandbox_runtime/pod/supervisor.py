@@ -95,11 +95,8 @@ class PodSupervisor(supervisor.Supervisor):
         self._loop.on(self._door.fileno(), self._admit)
 
     def _admit(self) -> None:
-        connection, _ = self._door.accept()
-        try:
-            names.peer_of(connection)
-        except OSError:
-            connection.close()
+        connection, _ = names.accepted(self._door)
+        if connection is None:
             return
         self._forsake()
         number = connection.detach()

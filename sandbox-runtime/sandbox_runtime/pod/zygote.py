@@ -101,11 +101,8 @@ class PodZygote(zygote.Zygote):
         self._loop.on(self._door.fileno(), self._let_in)
 
     def _let_in(self) -> None:
-        connection, _ = self._door.accept()
-        try:
-            pid = names.peer_of(connection)
-        except OSError:
-            connection.close()
+        connection, pid = names.accepted(self._door)
+        if connection is None:
             return
         self._loop.off(self._door.fileno())
         self._door = names.rebound(self._door, pod.ZYGOTE_NAME, socket.SOCK_SEQPACKET)

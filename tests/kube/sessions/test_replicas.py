@@ -39,6 +39,17 @@ def test_a_coding_agent_goes_from_one_replica_to_the_other(shared: Estate, pair:
     eventually(lambda: not shared.session_pods(), 10)
 
 
+def test_a_program_of_one_replica_finds_what_the_other_left(pair: Pair):
+    one, two = pair
+    session = one.open()
+    one.bash(session, "echo of-bash > file")
+    code = "print(open('file').read(), end=''); _ = open('made', 'w').write('of-python')"
+    answer = two.bob.post("/v1/execute", json={"code": code, "session_id": session}).json()
+    assert (answer["stdout"], [each["path"] for each in answer["files"]]) == ("of-bash\n", ["made"])
+    assert one.bash(session, "cat made") == "of-python"
+    one.close(session)
+
+
 def test_what_runs_in_the_background_is_everybodys(pair: Pair):
     one, two = pair
     session = one.open()
