@@ -16,7 +16,7 @@ from broker.claims import Claims, claim_name
 from broker.digest import digest
 from broker.quotas import Kind
 from broker.validation import execute_request
-from pool import session
+from pool import PoolTimeout, session
 from sandbox_runtime import wire
 from tests.fakes.backend import FakeBackend
 from tests.fakes.faults import EndsWithoutAnOutcome, SpeaksGarbage
@@ -224,7 +224,25 @@ def no_sandbox_in_time(scene: Scene) -> Said:
         return behind_a_call(scene)
     if scene.name == "openSession":
         return while_none_starts(scene)
+    if scene.name == "closeSession":
+        return while_nothing_is_seen(scene)
     return beside_a_run(scene, execution_queue_timeout_sec=0.2)
+
+
+class SeesNothing:
+    """Sessions of all replicas, while the API server is away."""
+
+    def every(self) -> list[Any]:
+        return []
+
+    async def find(self, tenant: str, session_id: str) -> None:
+        raise PoolTimeout("the API server cannot be watched at present", retry_after_seconds=1.0)
+
+
+def while_nothing_is_seen(scene: Scene) -> Said:
+    with scene.patch.context() as patch:
+        patch.setattr(scene.shared.backend, "sessions", SeesNothing())
+        return said(scene.send(scene.shared))
 
 
 def while_none_starts(scene: Scene) -> Said:
