@@ -84,6 +84,16 @@ def test_control_sequences_do_not_reach_a_terminal(shell: Shell, session: str) -
     assert shell.on_a_terminal(*say) == rb"\x1b[2J"
 
 
+def test_a_program_runs_among_the_files_of_a_session(shell: Shell, session: str) -> None:
+    shell.said("sessions", "bash", session, "echo there > f")
+    (shell.folder / "in").write_text("sent")
+    program = ("-c", "print(open('f').read() + open('in').read()); open('made', 'w').write('x')")
+    ended = shell("exec", "--session", session, "-f", "in", "--output", "out", *program)
+    assert (ended.stdout, ended.returncode) == (b"there\nsent\n", 0)
+    assert shell.said("sessions", "bash", session, "cat made") == "x"
+    assert (shell.folder / "out/made").read_text() == "x"
+
+
 def test_more_than_may_be_open_is_a_sentence(shell: Shell) -> None:
     opened = [shell.said("sessions", "create") for _ in range(2)]
     refused = shell("sessions", "create")
