@@ -11,6 +11,8 @@ import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from broker.head_with_body import HeadWithBody
+
 # Of a request's head with its trailers. More than any client sends; the parser itself knows no end.
 MAX_HEAD_BYTES = 64 * 1024
 # For a head, from a connection's first moment on. Less cuts off slow networks; more holds sockets for nothing.
@@ -36,7 +38,7 @@ class Connection(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(transport)
+        super().connection_made(HeadWithBody(transport, self.loop))
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
