@@ -6,12 +6,15 @@ What it costs itself shows in the row of `/health`, which is the service's cheap
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
 
 CONNECT_SECONDS = 10.0
+IDLE_SECONDS = 20.0
+"""A connection that was free for longer is not used again: services close those on which nothing comes."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -25,7 +28,7 @@ class Client:
     def __init__(self, port: int, *, key: str = "") -> None:
         self._port = port
         self._host = "Host: 127.0.0.1\r\n" + (f"X-API-Key: {key}\r\n" if key else "")
-        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._free: list[_Connection] = []
 
     async def get(self, path: str) -> Answer:
         return await self._exchange(f"GET {path} HTTP/1.1\r\n{self._host}\r\n".encode())
@@ -47,24 +50,39 @@ class Client:
             self._free.append(await self._opened())
 
     async def close(self) -> None:
-        for _, writer in self._free:
-            writer.close()
+        for connection in self._free:
+            connection.writer.close()
         self._free.clear()
 
-    async def _opened(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _opened(self) -> _Connection:
         async with asyncio.timeout(CONNECT_SECONDS):
-            return await asyncio.open_connection("127.0.0.1", self._port)
+            return _Connection(*await asyncio.open_connection("127.0.0.1", self._port))
+
+    async def _taken(self) -> _Connection:
+        while self._free:
+            connection = self._free.pop()
+            if time.monotonic() - connection.free_since < IDLE_SECONDS:
+                return connection
+            connection.writer.close()
+        return await self._opened()
 
     async def _exchange(self, request: bytes) -> Answer:
-        reader, writer = self._free.pop() if self._free else await self._opened()
+        connection = await self._taken()
         try:
-            writer.write(request)
-            answer = await _read(reader)
+            connection.writer.write(request)
+            answer = await _read(connection.reader)
         except BaseException:
-            writer.close()
+            connection.writer.close()
             raise
-        self._free.append((reader, writer))
+        connection.free_since = time.monotonic()
+        self._free.append(connection)
         return answer
+
+
+class _Connection:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self.free_since = time.monotonic()
 
 
 async def _read(reader: asyncio.StreamReader) -> Answer:
