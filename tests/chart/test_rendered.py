@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from broker import setting_pools
 from broker import settings as broker_settings
 from pool import RunLimits
 from pool.kube.config import decoded
@@ -217,7 +218,16 @@ NOTICES = {
         ["executorResourceQuota={enabled: true, hard: {requests.memory: 4Gi}}", "executor.namespace.name=programs"],
         "executorResourceQuota.hard.requests.memory is 4Gi, room for about 5 pods of 743 MiB; 20 may be needed.",
     ),
+    "a quota too small for sessions": (
+        ["executorResourceQuota={enabled: true, hard: {limits.memory: 24Gi}}", "executor.namespace.name=programs"],
+        "executorResourceQuota.hard.limits.memory is 24Gi, too little for 16 sessions of 1477 MiB",
+    ),
 }
+
+
+def test_a_sessions_memory_is_what_its_pod_requests():
+    limits = setting_pools.limits_of_sessions(broker_settings.from_environment({}))
+    assert f"sessions of {memory_mib(limits)} MiB" in NOTICES["a quota too small for sessions"][1]
 
 
 @pytest.mark.parametrize(("settings", "sentence"), NOTICES.values(), ids=NOTICES)

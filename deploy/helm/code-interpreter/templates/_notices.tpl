@@ -31,6 +31,8 @@
 {{- $pods := add $atOnce (mul (int64 .Values.pool.size) (int64 .Values.replicaCount)) }}
 {{- $files := add (include "code-interpreter.mebibytes" $settings.workspaceSizeLimit | int64) (include "code-interpreter.mebibytes" $settings.tmpSizeLimit | int64) }}
 {{- $each := add (int64 .Values.codeInterpreter.memoryLimitMb) $files 323 }}
+{{- $sessions := include "code-interpreter.maxSessions" . | int64 }}
+{{- $session := include "code-interpreter.sessionMebibytes" . | int64 }}
 {{- if .Values.executorResourceQuota.enabled }}
   {{- $hard := .Values.executorResourceQuota.hard }}
   {{- if and $hard.pods (gt $pods (int64 $hard.pods)) }}
@@ -41,6 +43,9 @@
       {{- $fit := div (include "code-interpreter.mebibytes" . | int64) $each }}
       {{- if lt $fit $pods }}
 * executorResourceQuota.hard.{{ $name }} is {{ . }}, room for about {{ $fit }} pods of {{ $each }} MiB; {{ $pods }} may be needed. The service waits for room and says so in /ready.
+      {{- end }}
+      {{- if and $sessions (lt (include "code-interpreter.mebibytes" . | int64) (add (mul $pods $each) (mul $sessions $session))) }}
+* executorResourceQuota.hard.{{ $name }} is {{ . }}, too little for {{ $sessions }} sessions of {{ $session }} MiB (sessions.max) beside {{ $pods }} pods for programs: while many are open, the pool waits for room.
       {{- end }}
     {{- end }}
   {{- end }}

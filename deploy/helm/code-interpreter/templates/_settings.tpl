@@ -113,6 +113,14 @@ tmpSizeLimit: {default: 64Mi, paths: [executor.tmpSizeLimit, codeInterpreter.kub
 {{- $alone | empty | ternary .Values.sessions.max 0 | int64 }}
 {{- end }}
 
+{{/* Of a session's pod, as pool/kube/manifest.py counts it: /dev/shm, 100 000 inodes in each of three folders, the runtime. */}}
+{{- define "code-interpreter.sessionMebibytes" -}}
+{{- $settings := include "code-interpreter.settings" . | fromJson }}
+{{- $workspace := include "code-interpreter.mebibytes" .Values.sessions.workspaceSizeLimit | int64 }}
+{{- $tmp := include "code-interpreter.mebibytes" $settings.tmpSizeLimit | int64 }}
+{{- add (int64 .Values.codeInterpreter.memoryLimitMb) $workspace $tmp 64 293 200 }}
+{{- end }}
+
 {{/* Of the Secret by which replicas are let into each other's sessions. */}}
 {{- define "code-interpreter.sessionSecret" -}}
 {{- .Values.sessions.existingSecret | default (printf "%s-sessions" (include "code-interpreter.fullname" .)) }}
