@@ -50,17 +50,22 @@ class Sharing:
     def unserved(self) -> int:
         """Those that wait for more than what is on its way already, and might be leased one more."""
         if not self.is_within_caller:
-            room = self._settings.max_in_flight - self._slots.count(S.LEASED)
             coming = self._slots.count(S.STARTING, S.RECYCLING, S.PROBING)
-            return min(room, sum(map(self._may_have, self._waiting.callers()))) - coming
+            return min(self._room(), sum(map(self._may_have, self._waiting.callers()))) - coming
         anybodys = self._slots.count(S.STARTING) + self._slots.count_of(None, S.READY, S.PROBING)
-        return sum(max(0, self._may_have(each) - self._has(each)) for each in self._waiting.callers()) - anybodys
+        shut_out = sum(max(0, self._may_have(each) - self._has(each)) for each in self._waiting.callers())
+        # One ahead even where there is no room: else the sandbox that comes free is its own caller's again.
+        return min(max(1, self._room()), shut_out) - anybodys
 
     def somebody_is_shut_out(self) -> bool:
         """A caller waits, and every sandbox that is idle, or soon will be, is another's."""
         if not self.is_within_caller or self._slots.count_of(None, S.READY, S.PROBING):
             return False
         return any(self.has_room(each) and not self._has(each) for each in self._waiting.callers())
+
+    def _room(self) -> int:
+        """How many more may be leased now. Made for others, sandboxes would come, be of no use, and go again."""
+        return self._settings.max_in_flight - self._slots.count(S.LEASED)
 
     def _may_have(self, caller: Caller) -> int:
         """Of those that wait, how many its own limit lets have a sandbox."""

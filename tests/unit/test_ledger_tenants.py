@@ -225,3 +225,16 @@ def test_none_is_made_for_who_may_not_have_it():
     for waiter in (W2, W3, W4):
         assert want(ledger, waiter, now, caller="a", max_in_flight=1) == []
     assert names(ledger, State.STARTING) == []
+
+
+def test_no_more_than_one_is_made_for_tenants_who_may_not_be_leased_one_for_now():
+    ledger = apart(size=2, max_in_flight=4, surge=8, queue=50, startup_concurrency=4)
+    now = warm(ledger)
+    for serial in range(100, 104):
+        want(ledger, WaiterId(serial), now, caller="a")
+        prove_all(ledger, now)
+    assert len(names(ledger, State.LEASED)) == 4
+    for serial in range(200, 210):
+        want(ledger, WaiterId(serial), now, caller=f"b{serial}", patience=1e6)
+    prove_all(ledger, now)
+    assert len(names(ledger, State.READY)) <= ledger.settings.size + 1
