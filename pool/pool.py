@@ -147,6 +147,8 @@ class SandboxPool:
         self.observer.lease_refused(reason="timeout", wait_seconds=waited_seconds)
         numbers = f"{len(self._ledger.waiting)} waiting, limit {self.settings.queue}"
         held = f"; sandboxes cannot be started ({self._ledger.hold.reason})" if self._ledger.hold else ""
+        # It is not ahead of itself when it asks again.
+        self._act(self._ledger.leave(waiter.id, now=now))
         retry_after_seconds = self._ledger.retry_after_seconds(caller, now)
         return PoolTimeout(f"waited {waited_seconds:.2f} s; {numbers}{held}", retry_after_seconds=retry_after_seconds)
 

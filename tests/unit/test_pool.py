@@ -263,6 +263,22 @@ async def test_who_waits_in_vain_is_told_at_its_deadline_with_numbers():
 
 
 @in_virtual_time
+async def test_who_has_waited_in_vain_is_not_told_to_wait_for_itself():
+    backend = FakeBackend()
+    async with pool_of(backend, size=1, max_in_flight=1) as pool:
+        await full(pool)
+        async with pool.lease(deadline=soon()):
+            await anyio.sleep(20.0)
+        await full(pool)
+        async with pool.lease(deadline=soon()):
+            with pytest.raises(PoolTimeout) as refusal:
+                async with pool.lease(deadline=anyio.current_time() + 25.0):
+                    raise AssertionError("there is one sandbox, and it is taken")
+            # The lease is taken to last as long again as it has; nobody is before the one who asks again.
+            assert refusal.value.retry_after_seconds == pytest.approx(25.0)
+
+
+@in_virtual_time
 async def test_a_pool_that_is_not_open_refuses():
     backend = FakeBackend()
     pool = SandboxPool(SETTINGS, RunLimits(), backend)
