@@ -160,6 +160,7 @@ def _container(plan: Plan) -> Manifest:
         "image": config.image,
         "imagePullPolicy": config.image_pull_policy,
         "command": ["python3", START, "zygote", _facts(plan)],
+        "workingDir": "/",  # SECURITY: a guest writes in the image's own, maybe, where an exec would look for files
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "allowPrivilegeEscalation": False,

@@ -119,7 +119,7 @@ class Call:
         while found := guests.of_call(self.child.pid, self.run_id):
             guests.kill(found)
             if time.monotonic() > deadline:
-                guests.kill_all()
+                guests.kill_all_but_bridges()
                 return
             time.sleep(0.0003)
 

@@ -20,7 +20,7 @@ FILES = {
 """By name: where cgroup v2 has it, and v1."""
 
 OUR_PROCESSES = 2
-"""The zygote and the supervisor."""
+"""The zygote and the supervisor. Each bridge is one more."""
 
 
 class ContainerGauges(gauges.Gauges):
@@ -38,7 +38,9 @@ class ContainerGauges(gauges.Gauges):
         self._files_before = {place: _files_in(place) for place in places.WRITABLE}
 
     def memory_bytes(self, until: float = gauges.FOR_EVER) -> int:
-        used = super().memory_bytes(until) + (self._nameless_bytes() if "memory_stat" in self._files else 0)
+        used = super().memory_bytes(until)
+        if "memory_stat" in self._files:
+            used += self._nameless_bytes() - sum(gauges._resident_bytes(pid) or 0 for pid in self.bridges)
         return max(0, used - self._bytes_before)
 
     def _nameless_bytes(self) -> int:
@@ -50,7 +52,7 @@ class ContainerGauges(gauges.Gauges):
         return max(0, kept - max(before, _bytes_in_places()))
 
     def has_hit_the_process_limit(self, limit: int) -> bool:
-        ours = OUR_PROCESSES if "pids_current" in self._files else 0
+        ours = OUR_PROCESSES + len(self.bridges) if "pids_current" in self._files else 0
         return self.processes() - ours > limit
 
     def has_too_many_files(self, limit: int) -> bool:

@@ -61,6 +61,8 @@ class Gauges:
     def __init__(self, files: dict[str, int]) -> None:
         self._files = files
         self._threshold_count = 0
+        self.bridges: set[int] = set()
+        """Pids of processes beside the zygote and the supervisor that are no guests."""
         self.begin()
 
     def begin(self) -> None:
@@ -101,12 +103,16 @@ class Gauges:
         self._threshold_count += _count(self._files["memory_threshold"])
         return self._threshold_count == 1
 
+    def living(self) -> list[int]:
+        """The guests."""
+        return [pid for pid in guests.living() if pid not in self.bridges]
+
     def memory_bytes(self, until: float = FOR_EVER) -> int:
         """What the guests use; without a cgroup as far as they could be looked at by then, on the monotonic clock."""
         if "memory_stat" in self._files:
             return _field(self._read("memory_stat"), (b"anon", b"total_rss"))
         private = shared = 0
-        for pid in guests.living():
+        for pid in self.living():
             # SECURITY: 250 busy processes leave us so little CPU that one look would outlast the run's time
             # (tests/hostile/test_resources.py).
             if time.monotonic() > until:
@@ -129,7 +135,7 @@ class Gauges:
         """Processes and threads; without a cgroup processes only, the kernel's own limit holds the threads."""
         if "pids_current" in self._files:
             return int(self._read("pids_current"))
-        return len(guests.living())
+        return len(self.living())
 
     def stand_back(self) -> None:
         """Leave the CPU to programs that have just begun, where a cgroup can."""
@@ -188,6 +194,7 @@ def _rolled_up(pid: int) -> tuple[int, int]:
 
 
 def _resident_bytes(pid: int) -> int | None:
+    """Of its own; anybody may read that. None when it has ended."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
             _, resident, shared = map(int, file.read().split()[:3])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,6 +14,10 @@ MARK = "CODE_INTERPRETER_CALL"
 """A variable that a call of a session gives to all that it starts. Who loses it, its session and its parents too,
 outlives the call's timeout, and nothing more: the session ends it."""
 
+STANDING_SECONDS = 3.0
+"""For guests to die beside bridges. Where there are new ones even then, all are killed, bridges too: longer lets a bomb
+hold up the session, shorter costs other replicas their channels on busy machines."""
+
 
 def living() -> list[int]:
     own = os.getpid()
@@ -20,17 +25,64 @@ def living() -> list[int]:
 
 
 def kill_all() -> None:
+    _signal_all(signal.SIGKILL)
+
+
+def _signal_all(number: int) -> None:
     # Atomic against fork: the kernel holds the task list, so no bomb outruns it; spares PID 1 and the caller.
     try:
-        os.kill(-1, signal.SIGKILL)
+        os.kill(-1, number)
     except ProcessLookupError:  # nobody is left
         return
 
 
-def kill(pids: Iterable[int]) -> None:
+def came_from_outside(pid: int) -> bool:
+    """Whether it was exec'd into this container, as bridges are: its parent is in no PID namespace of ours, and shows
+    as 0.
+
+    SECURITY: no guest can get that. Whoever outlives its parent falls to PID 1, and namespaces of its own are refused
+    (tests/kube/sessions/test_ends.py).
+    """
+    try:
+        return _lineage(pid)[0] == 0
+    except OSError:  # it has just ended
+        return False
+
+
+def kill_all_but_bridges() -> None:
+    """The same, but for those who carry what others have to hear of it."""
+    if not any(map(came_from_outside, living())):
+        kill_all()
+        return
+    try:
+        _stop_and_kill()
+    finally:
+        kill(filter(came_from_outside, living()), signal.SIGCONT)
+
+
+def _stop_and_kill() -> None:
+    """Returns when they are gone: what is still dying would count with the call that comes next."""
+    killed: set[int] = set()
+    is_new = True
+    deadline = time.monotonic() + STANDING_SECONDS
+    while time.monotonic() < deadline:
+        # As atomic against fork as SIGKILL, and who stands still forks no more. SECURITY: one that was just sending
+        # SIGCONT may have woken another: so again, until nobody is found.
+        _signal_all(signal.SIGSTOP)
+        found = {pid for pid in living() if not came_from_outside(pid)}
+        if not found:
+            return
+        kill(found)
+        is_new, killed = not found <= killed, killed | found
+        time.sleep(0.001)
+    if is_new:
+        kill_all()
+
+
+def kill(pids: Iterable[int], number: int = signal.SIGKILL) -> None:
     for pid in pids:
         try:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
         except ProcessLookupError:
             continue
 

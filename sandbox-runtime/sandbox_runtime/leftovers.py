@@ -54,7 +54,7 @@ class Leftovers:
 
     def expect(self, ours: int = 1) -> None:
         """A call has ended: look again soon, if something goes on beside the armed child, where there is one."""
-        self._next_look = time.monotonic() + LOOK_SECONDS if len(guests.living()) > ours else FOR_EVER
+        self._next_look = time.monotonic() + LOOK_SECONDS if len(self._gauge.living()) > ours else FOR_EVER
 
     def rested(self) -> None:
         if time.monotonic() >= self._rest_until:
@@ -71,7 +71,7 @@ class Leftovers:
         too_many = gauge.has_hit_the_process_limit(limits["processes"])
         is_over = too_much or too_many or gauge.has_too_many_files(limits["inodes"])
         if is_over:
-            guests.kill_all()
+            guests.kill_all_but_bridges()
             gauge.next_call()
         self.expect()
         return is_over

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from sandbox_runtime import outbox, wire
 from sandbox_runtime.polling import READABLE, WRITABLE
@@ -25,8 +26,13 @@ STANDARD_STREAMS = (0, 1, 2)
 class Line:
     """Open until its channel ends, or what comes on it is no protocol."""
 
-    def __init__(self, channel: outbox.Channel, reader: wire.Reader, outgoing: outbox.Outbox, *, proved: bool) -> None:
-        self.is_open = True
+    def __init__(
+        self, channel: outbox.Channel, reader: wire.Reader, outgoing: outbox.Outbox, *, proved: bool, peer: int = 0
+    ) -> None:
+        """`peer` is the pid at the other end of one that came through the door."""
+        self.is_open, self.peer = True, peer
+        self.used_at = time.monotonic()
+        """When something was last said, either way."""
         self.is_proved = proved
         self.draft: Draft | None = None
         """What it has said so far of its next call."""
@@ -40,6 +46,7 @@ class Line:
         loop.on(self._channel.reading, self._receive)
 
     def say(self, message: wire.Message, run_id: str = "") -> None:
+        self.used_at = time.monotonic()
         self._outgoing.say(message, run_id)
         self._flush()
 
@@ -69,6 +76,7 @@ class Line:
             return
         except (OSError, wire.WireError):
             data, heard = b"", []
+        self.used_at = time.monotonic()
         for run_id, message in heard:
             if self.is_open:
                 self._heard(self, run_id, message)
@@ -97,8 +105,8 @@ class Line:
             self._receive()
 
 
-def through_the_door(connection: socket.socket) -> Line:
+def through_the_door(connection: socket.socket, peer: int) -> Line:
     """Another channel, which has to prove itself."""
     number = connection.detach()
     channel = outbox.Channel(number, number)
-    return Line(channel, wire.Reader(wire.FROM_BROKER), outbox.Outbox(channel), proved=False)
+    return Line(channel, wire.Reader(wire.FROM_BROKER), outbox.Outbox(channel), proved=False, peer=peer)

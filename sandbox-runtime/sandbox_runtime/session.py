@@ -19,7 +19,7 @@ import hmac
 import time
 from collections import deque
 
-from sandbox_runtime import arming, calls, guests, rlimits, run, wire
+from sandbox_runtime import arming, calls, guests, lines, rlimits, run, wire
 from sandbox_runtime.leftovers import Leftovers
 from sandbox_runtime.line import Line, through_the_door
 from sandbox_runtime.pod import names
@@ -80,12 +80,14 @@ class Session:
         while True:
             running = self._call.next_event() if self._call else self._ends_at
             left = self._left.next_event(watched=self._is_watched())
-            self._loop.turn(min(self._ends_at, running, left))
+            self._loop.turn(min(self._ends_at, running, left, self._forsaken_at()))
             self._look()
 
     def _look(self) -> None:
         if time.monotonic() >= self._ends_at:
             arming.leave(0)
+        while time.monotonic() >= self._forsaken_at():
+            lines.idle(self._lines, self._busy())[0].close()
         self._left.rested()
         if not self._is_watched() and self._left.look():
             self._await_the_armed()
@@ -109,22 +111,30 @@ class Session:
     def _let_in(self) -> None:
         if self._door is None:
             raise AssertionError("heard from a door that is not there")
-        connection, _ = names.accepted(self._door)
+        connection, peer = names.accepted(self._door)
         if connection is None:
             return
-        if len(self._lines) >= MOST_LINES and not self._made_room():
+        is_bridge = guests.came_from_outside(peer)
+        if len(self._lines) >= MOST_LINES and not self._made_room(for_bridge=is_bridge):
             connection.close()
             return
-        self._lines.append(through_the_door(connection))
-        self._lines[-1].attach(self._loop, self._hear, self._lose)
+        line = through_the_door(connection, peer)
+        line.attach(self._loop, self._hear, self._lose)
+        self._lines.append(line)
+        if is_bridge:
+            self._gauge.bridges.add(peer)
 
-    def _made_room(self) -> bool:
-        """SECURITY: a guest may knock as often as it likes, and keeps no replica out: of those that have shown no token
-        the oldest goes (tests/kube/sessions/test_doors.py)."""
-        knocking = [line for line in self._lines if not line.is_proved]
-        for oldest in knocking[:1]:
-            oldest.close()
-        return bool(knocking)
+    def _made_room(self, *, for_bridge: bool) -> bool:
+        spare = lines.to_spare(self._lines, self._busy(), for_bridge=for_bridge)
+        if spare is not None:
+            spare.close()
+        return spare is not None
+
+    def _busy(self) -> list[Line]:
+        return [call.line for call in (*self._waiting, self._call) if call is not None]
+
+    def _forsaken_at(self) -> float:
+        return lines.forsaken_at(self._lines, self._busy())
 
     def _open(self, line: Line) -> None:
         left_seconds = max(0.0, self._ends_at - time.monotonic())
@@ -133,6 +143,7 @@ class Session:
     def _lose(self, line: Line) -> None:
         """What it wanted is not wanted any more."""
         self._lines.remove(line)
+        self._gauge.bridges.discard(line.peer)
         if self._door is None:
             arming.leave(0)
         self._forget_draft(line)
@@ -276,7 +287,7 @@ class Session:
     def _conclude(self, call: calls.Call, end: run.End) -> None:
         """Its processes have ended, or what it has left goes on."""
         if end.reason in ("oom", "process_limit"):
-            guests.kill_all()
+            guests.kill_all_but_bridges()
         elif end.reason in ("timeout", "cancelled", "output_limit"):
             call.kill()
         call.running.drain(self._loop)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox_runtime import gauges, guests
+from sandbox_runtime import container_gauges, gauges, guests, places
 from sandbox_runtime.gauges import LONGEST_LOOK_SECONDS, RESTING_LOOK_SECONDS, SHORTEST_LOOK_SECONDS, Gauges
 
 MIB = 2**20
@@ -113,6 +113,26 @@ def test_a_guest_that_hides_its_pages_is_charged_with_all_of_them(monkeypatch):
 
     monkeypatch.setattr(gauges, "_rolled_up", refuse)
     assert Gauges({}).memory_bytes() > MIB
+
+
+def test_bridges_are_no_guests(monkeypatch):
+    monkeypatch.setattr(guests, "living", lambda: [os.getpid(), 2**22 + 1])
+    gauge = Gauges({})
+    gauge.bridges.add(os.getpid())
+    assert (gauge.processes(), gauge.living(), gauge.memory_bytes()) == (1, [2**22 + 1], 0)
+
+
+def test_what_bridges_take_of_a_container_is_not_the_programs(files, monkeypatch, tmp_path):
+    monkeypatch.setattr(places, "WRITABLE", (str(tmp_path),))
+    found = files(memory_stat=b"anon 0\nshmem 0\n", pids_current=b"20\n")
+    monkeypatch.setattr(container_gauges, "_opened", lambda: found)
+    monkeypatch.setattr(container_gauges, "_bytes_in_places", lambda: 0)
+    gauge = container_gauges.ContainerGauges()
+    (tmp_path / "memory_stat").write_bytes(b"anon 1073741824\nshmem 0\n")
+    assert gauge.has_hit_the_process_limit(17)
+    gauge.bridges.add(os.getpid())
+    assert not gauge.has_hit_the_process_limit(17)
+    assert MIB < 1024 * MIB - gauge.memory_bytes() < 1023 * MIB
 
 
 def test_guests_are_all_but_the_zygote_and_ourselves():

@@ -46,6 +46,10 @@ def test_it_asks_for_no_more_than_restricted_gives():
     assert {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & found["spec"].keys() == set()
 
 
+def test_what_is_execd_in_it_begins_where_no_guest_writes():
+    assert only_container(made())["workingDir"] == "/"
+
+
 def test_it_knows_nothing_of_the_cluster():
     spec = made()["spec"]
     assert (spec["automountServiceAccountToken"], spec["enableServiceLinks"], spec["dnsPolicy"]) == (

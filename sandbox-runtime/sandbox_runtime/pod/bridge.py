@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 
 from sandbox_runtime import outbox, pod, wire
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 PIECE_BYTES = 64 * 1024
+
+STALLED_SECONDS = 150
+"""For a piece to be taken; then the bridge ends, by a signal. After a restart of containerd nobody takes any, and
+nobody says so (containerd#8856): who waits for that does not see that the supervisor has closed its end. Shorter loses
+calls of clients that read slowly; longer keeps what nobody will read."""
 
 
 def be(channel: outbox.Channel) -> NoReturn:
@@ -44,8 +50,10 @@ def _carry(source: int, target: int) -> None:
     if not data:
         os._exit(0)
     left = memoryview(data)
+    signal.alarm(STALLED_SECONDS)
     while left:
         left = left[os.write(target, left) :]
+    signal.alarm(0)
 
 
 def _say_busy(channel: outbox.Channel) -> None:
