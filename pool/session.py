@@ -12,7 +12,7 @@ import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 
 import anyio
@@ -139,6 +139,9 @@ class Session:
         try:
             await say(transcript.run)
             await hearing.hear_out(transcript, partial(self._hear_next, transcript), sink, deadline)
+        except ChannelLost as error:
+            self.is_lost = True
+            raise SandboxLost(f"the session's channel was lost under this call: {error}") from error
         except (SandboxLost, RemoteProtocolError):
             self.is_lost = True
             raise
@@ -188,15 +191,17 @@ class Session:
         """End the call, and hear of its end, so that the next one may begin."""
         if transcript.run != self._spoken_of:
             return
-        self.is_lost = transcript.was_cancelled = True
-        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CANCEL_SECONDS):
-            try:
-                await self._frames.say(wire.Cancel(), math.inf, transcript.run)
-                while transcript.end is None:
-                    transcript.hear(*await self._frames.next(math.inf, "an outcome"))
-                self.is_lost = False
-            except (SandboxLost, RemoteProtocolError):
-                return
+        transcript.was_cancelled = True
+        with (
+            anyio.CancelScope(shield=True, deadline=anyio.current_time() + CANCEL_SECONDS),
+            suppress(SandboxLost, RemoteProtocolError),
+        ):
+            await self._frames.say(wire.Cancel(), math.inf, transcript.run)
+            while transcript.end is None:
+                transcript.hear(*await self._frames.next(math.inf, "an outcome"))
+        # Not before it is known: whoever leaves meanwhile would take the session with them. The turn keeps others out.
+        if transcript.end is None:
+            self.is_lost = True
 
 
 class Turn:

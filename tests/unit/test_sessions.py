@@ -15,8 +15,12 @@ from broker.limits import Limits
 from broker.metrics import Metrics
 from broker.sessions import PROBE_SECONDS, Sessions
 from broker.tenants import Tenant
-from pool import RunLimits, SandboxLost, SharedSession
+from pool import RunLimits, SandboxLost, Session, SharedSession
+from pool.frames import Frames
+from sandbox_runtime import wire
 from tests.fakes.clock import in_virtual_time
+from tests.fakes.scripted import Said, Scripted, well
+from tests.fakes.sinks import KeepingSink
 
 ANA, BOB = Tenant("ana", Limits(sessions=2)), Tenant("bob", Limits(sessions=2))
 
@@ -62,7 +66,7 @@ class Cluster:
         finally:
             self.leases -= 1
 
-    async def _become_session(self, **_: Any) -> Probed:
+    async def _become_session(self, **_: Any) -> Any:
         return self.session
 
     async def _share(self, session_id: str, tenant: str, *, expires_at: float) -> None:
@@ -187,3 +191,43 @@ async def test_one_that_gives_no_sign_of_life_takes_no_place() -> None:
         cluster.session.is_alive = False
         await anyio.sleep(PROBE_SECONDS + 1)
         assert (cluster.leases, len(one)) == (0, 0)
+
+
+class Far(Scripted):
+    """What is said to it takes a while, so that others act meanwhile. Commands go on until they are cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__(self._until_cancelled)
+
+    async def send(self, data: bytes) -> None:
+        await anyio.sleep(0.1)
+        await super().send(data)
+
+    def _until_cancelled(self, message: wire.Message) -> Said:
+        return [] if isinstance(message, wire.Shell) else well(message)
+
+
+async def sleeping(sessions: Sessions, session_id: str, scope: anyio.CancelScope) -> None:
+    with scope:
+        deadline = anyio.current_time() + 19.0
+        await sessions.shell(ANA, session_id, "sleep 9", timeout_ms=10_000, sink=KeepingSink(), deadline=deadline)
+
+
+@in_virtual_time
+async def test_callers_who_leave_together_leave_the_session_to_the_next_one() -> None:
+    cluster, channel = Cluster(), Far()
+    cluster.may_be_shared = False
+    cluster.session = Session(Frames(channel), RunLimits())  # type: ignore[assignment]  # one that does calls
+    async with replicas(cluster) as (one, _):
+        session_id = await opened(one, ANA)
+        scopes = [anyio.CancelScope(), anyio.CancelScope()]
+        async with anyio.create_task_group() as callers:
+            for scope in scopes:
+                callers.start_soon(sleeping, one, session_id, scope)
+                await anyio.sleep(1)
+            for scope in scopes:
+                scope.cancel()
+                await anyio.sleep(0.05)
+        await anyio.sleep(1)
+        assert (channel.kinds(), cluster.leases) == (["stage", "shell", "cancel"], 1)
+        await one.close(ANA, session_id)
