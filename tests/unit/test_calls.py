@@ -37,7 +37,7 @@ def piece(path: str, *, last: bool = True) -> wire.File:
 
 def ended(line: FakeLine, steps: Iterator[wire.File | None] | None = None) -> Call:
     """A call that is over, with that to tell."""
-    call = Command(cast(Line, line), "run", wire.Shell(timeout_ms=1), "true")
+    call = Command(cast(Line, line), "run", wire.Shell(timeout_ms=1, wait_ms=1), "true")
     call.collect(run.killed("timeout"), {})
     call._steps, call._until = steps, time.monotonic()
     return call
