@@ -83,3 +83,20 @@ def test_a_channel_that_takes_nothing_is_closed_in_the_end(late_seconds: float, 
     call._until = time.monotonic() - calls.STALLED_SECONDS - late_seconds
     assert call.tell() is not is_open
     assert line.is_open is is_open
+
+
+def test_what_a_program_has_waited_is_taken_from_the_time_to_collect(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(calls, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(calls.run, "Run", lambda *_: SimpleNamespace(start=lambda *_: None))
+    monkeypatch.setattr(calls.beneath, "shared_tree", lambda: None)
+    asked = wire.Run(args=[], env={}, last_line_interactive=False, timeout_ms=1000, collect_ms=8000)
+    inputs = SimpleNamespace(stdin=b"", settle=lambda: 0)
+    program = calls.Program(cast(Line, FakeLine(room=1)), "run", asked, cast(Any, inputs))
+    assert program.begins_by == 104.0
+    clock.now = 103.0
+    program.prepare()
+    program.begin(cast(Any, SimpleNamespace(pipes=None)), {}, cast(Any, None), cast(Any, None))
+    clock.now = 104.0
+    program.collect(run.killed("timeout"), {"returned_files": 1, "file_bytes": 1, "returned_bytes": 1})
+    assert program._until == 104.0 + 8.0 - 3.0
