@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from pool.errors import PoolTimeout, SandboxLost
+from pool.errors import PoolTimeout, SessionGone
 from pool.kube.mirror import Change
 from pool.kube.pods import Pod
 from pool.kube.reflector import Reflector
@@ -113,10 +113,10 @@ class KubeSessions:
         return None
 
     def _pod_of(self, session: SharedSession) -> Pod:
-        """Raises `SandboxLost`."""
+        """Raises `SessionGone`."""
         found = self._found(session.session_id)
         if found is None:
-            raise SandboxLost("the session is over")
+            raise SessionGone("the session is over")
         return found[0]
 
     async def _close_unused(self, since: float) -> None:

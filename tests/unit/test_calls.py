@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from sandbox_runtime import calls, run, wire
+from sandbox_runtime import beneath, calls, run, wire
 from sandbox_runtime.calls import Call, Command
 from sandbox_runtime.line import Line
 
@@ -88,8 +88,8 @@ def test_a_channel_that_takes_nothing_is_closed_in_the_end(late_seconds: float, 
 def test_what_a_program_has_waited_is_taken_from_the_time_to_collect(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr(calls, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    monkeypatch.setattr(calls.run, "Run", lambda *_: SimpleNamespace(start=lambda *_: None))
-    monkeypatch.setattr(calls.beneath, "shared_tree", lambda: None)
+    monkeypatch.setattr(run, "Run", lambda *_: SimpleNamespace(start=lambda *_: None))
+    monkeypatch.setattr(beneath, "shared_tree", lambda: None)
     asked = wire.Run(args=[], env={}, last_line_interactive=False, timeout_ms=1000, collect_ms=8000)
     inputs = SimpleNamespace(stdin=b"", settle=lambda: 0)
     program = calls.Program(cast(Line, FakeLine(room=1)), "run", asked, cast(Any, inputs))

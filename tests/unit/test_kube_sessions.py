@@ -11,7 +11,7 @@ import anyio
 import msgspec
 import pytest
 
-from pool.errors import PoolTimeout, SandboxLost
+from pool.errors import PoolTimeout, SessionGone
 from pool.kube.mirror import Change, Mirror
 from pool.kube.pods import Pod
 from pool.kube.session_key import SessionKey
@@ -118,7 +118,7 @@ async def test_one_that_was_ended_here_is_gone_before_the_copy_shows_it() -> Non
     await replica.sessions.end(ending)
     assert replica.asked == ["DELETE pod-s uid-s"]
     assert (await replica.sessions.find("ana", "s"), replica.sessions.every()) == (None, [])
-    with pytest.raises(SandboxLost):
+    with pytest.raises(SessionGone):
         await replica.sessions.end(ending)
 
 

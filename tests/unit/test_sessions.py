@@ -15,7 +15,7 @@ from broker.limits import Limits
 from broker.metrics import Metrics
 from broker.sessions import PROBE_SECONDS, Sessions
 from broker.tenants import Tenant
-from pool import RunLimits, SandboxLost, Session, SharedSession
+from pool import RunLimits, SandboxLost, Session, SessionGone, SharedSession
 from pool.frames import Frames
 from sandbox_runtime import wire
 from tests.fakes.clock import in_virtual_time
@@ -46,8 +46,11 @@ class Cluster:
     def __init__(self) -> None:
         self.open: dict[str, SharedSession] = {}
         self.before_it_shows: Callable[[], None] = lambda: None
+        self.is_slow_to_answer = False
         self.leases = 0
         self.may_be_shared = True
+        self.is_gone = False
+        """Though it shows still."""
         self.session = Probed()
         self.backend = SimpleNamespace(sessions=self)
 
@@ -72,6 +75,9 @@ class Cluster:
     async def _share(self, session_id: str, tenant: str, *, expires_at: float) -> None:
         await anyio.sleep(0.1)
         self.before_it_shows()
+        if self.is_slow_to_answer:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.1)
         terms = SharedSession(
             session_id=session_id, tenant=tenant, expires_at=expires_at, protocol=3, limits=RunLimits()
         )
@@ -86,7 +92,17 @@ class Cluster:
         found = self.open.get(session_id)
         return found if found is not None and found.tenant == tenant else None
 
+    @asynccontextmanager
+    async def channel(self, session: SharedSession, *, deadline: float) -> AsyncIterator[Any]:
+        self._look()
+        yield None
+
+    def _look(self) -> None:
+        if self.is_gone:
+            raise SessionGone("its pod is gone")
+
     async def end(self, session: SharedSession) -> None:
+        self._look()
         del self.open[session.session_id]
 
 
@@ -163,6 +179,29 @@ async def test_one_whose_opener_leaves_in_the_last_moment_is_ended() -> None:
         assert len(cluster.open) == 1
         await anyio.sleep(0.1)
         assert (cluster.open, cluster.leases) == ({}, 0)
+
+
+@in_virtual_time
+async def test_one_whose_opener_leaves_before_its_maker_is_told_is_ended() -> None:
+    cluster = Cluster()
+    cluster.is_slow_to_answer = True
+    async with replicas(cluster) as (one, _):
+        with anyio.CancelScope() as opener:
+            cluster.before_it_shows = opener.cancel
+            await opened(one, ANA)
+        await anyio.sleep(0.2)
+        assert (cluster.open, cluster.leases) == ({}, 0)
+
+
+@in_virtual_time
+async def test_one_that_has_gone_since_it_was_seen_is_missing() -> None:
+    cluster = Cluster()
+    async with replicas(cluster) as (one, two):
+        session_id = await opened(one, ANA)
+        cluster.is_gone = True
+        for call in (sleeping(two, session_id, anyio.CancelScope()), two.close(ANA, session_id)):
+            with pytest.raises(SessionMissing):
+                await call
 
 
 # --- where none can be shared ---
