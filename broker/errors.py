@@ -25,6 +25,7 @@ from pool import (
     SandboxError,
     SandboxLost,
     SandboxStartFailed,
+    SessionGone,
 )
 
 Loc = tuple[str | int, ...]
@@ -184,6 +185,7 @@ TABLE: Mapping[type[Exception], Kind] = {
     SharedFailure: Kind(409, "shared_failure"),  # Never told: it has its answer with it.
     PoolError: Kind(503, "pool_failed", retryable=True),
     PoolClosed: Kind(503, "pool_closed", retryable=True),
+    SessionGone: Kind(404, "session_gone"),
     PoolSaturated: Kind(429, "pool_saturated", retryable=True),
     PoolTimeout: Kind(503, "pool_timeout", retryable=True),
     ProtocolError: Kind(500, "internal"),

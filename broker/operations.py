@@ -22,6 +22,7 @@ from pool import (
     SandboxError,
     SandboxLost,
     SandboxStartFailed,
+    SessionGone,
 )
 
 Errors = tuple[type[Exception], ...]
@@ -219,6 +220,7 @@ OPERATIONS = (
             errors.SessionMissing,
             PoolSaturated,
             PoolTimeout,
+            PoolClosed,
             *LOST,
         ),
     ),
@@ -315,6 +317,7 @@ SEEN_BY_NOBODY: Mapping[type[Exception], str] = {
     **dict.fromkeys((PoolError, SandboxError, errors.TenantLimited), "it is raised as one of its kinds"),
     errors.ClientGone: "its client has gone",
     errors.SharedFailure: "it has the answer of the run that failed with it",
+    SessionGone: "it becomes `session_not_found`",
     ChannelLost: "another channel is had, or it becomes `sandbox_lost`",
     SandboxStartFailed: "the pool tries again, and whoever waits is told of that: `pool_timeout`",
 }

@@ -49,6 +49,8 @@ async def open_session(request: Request) -> Response:
 async def bash(request: Request) -> Response:
     service, tenant = service_of(request), tenant_of(request)
     with service.request("bash", tenant) as held:
+        if service.draining:
+            raise PoolClosed("The service is shutting down.")
         body = await read_json_body(request, held, limit_bytes=MAX_BASH_BODY_BYTES)
         asked = bash_request(body, max_timeout_ms=service.settings.max_exec_timeout_ms)
         # However long it waits for its turn and runs, others may send their bodies.

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 import anyio
 import msgspec
@@ -31,6 +31,7 @@ from pool import (
     SandboxLost,
     SandboxPool,
     Session,
+    SessionGone,
     SharedSession,
     SharedSessions,
     Sink,
@@ -113,8 +114,7 @@ class Sessions:
             await held.settled.wait()
         except BaseException:
             held.scope.cancel()
-            if held.is_shared and self._tasks is not None:
-                self._tasks.start_soon(self._end_unheard_of, tenant, held.session_id)
+            self._end_if_unheard_of(held)
             raise
         if held.error is not None:
             raise held.error
@@ -135,9 +135,10 @@ class Sessions:
         """For one call, which can be made by the deadline."""
         held = self._held_by_us(tenant, session_id)
         if held is None or held.session is None:
-            shared, found = await self._shared(tenant, session_id)
-            async with shared.channel(found, deadline=deadline) as session:
-                yield session
+            shared, found = await self._shared(tenant.name, session_id)
+            with _missing_if_gone(session_id):
+                async with shared.channel(found, deadline=deadline) as session:
+                    yield session
             return
         try:
             yield held.session
@@ -156,8 +157,12 @@ class Sessions:
         if self._held_by_us(tenant, session_id) is not None:
             self._held.pop(session_id).unwanted.set()
             return
+        await self._end_shared(tenant.name, session_id)
+
+    async def _end_shared(self, tenant: str, session_id: str) -> None:
         shared, found = await self._shared(tenant, session_id)
-        await shared.end(found)
+        with _missing_if_gone(session_id):
+            await shared.end(found)
         self._metrics.ended("closed")
 
     # SECURITY: whoever learns of another tenant's id is told no more than of one that never was
@@ -169,18 +174,23 @@ class Sessions:
             return None
         return held
 
-    async def _shared(self, tenant: Tenant, session_id: str) -> tuple[SharedSessions, SharedSession]:
+    async def _shared(self, tenant: str, session_id: str) -> tuple[SharedSessions, SharedSession]:
         """Raises `SessionMissing`, or `PoolTimeout` where nobody can know."""
         shared = self._pool.backend.sessions
-        found = await shared.find(tenant.name, session_id) if shared is not None else None
+        found = await shared.find(tenant, session_id) if shared is not None else None
         if shared is None or found is None:
             raise SessionMissing(session_id)
         return shared, found
 
-    async def _end_unheard_of(self, tenant: Tenant, session_id: str) -> None:
+    def _end_if_unheard_of(self, held: Held) -> None:
+        """Looked at when its opener leaves, and when it has become everybody's: whichever comes last."""
+        if held.is_shared and held.scope.cancel_called and self._tasks is not None:
+            self._tasks.start_soon(self._end_unheard_of, held)
+
+    async def _end_unheard_of(self, held: Held) -> None:
         """Its opener has left before its answer came: nobody knows its id."""
         try:
-            await self.close(tenant, session_id)
+            await self._end_shared(held.tenant, held.session_id)
         except (SessionMissing, PoolTimeout):  # its time ends it
             return
 
@@ -223,6 +233,7 @@ class Sessions:
                 await lease.share(held.session_id, held.tenant, expires_at=held.expires_at)
                 held.is_shared = True
                 self._metrics.opened()
+                self._end_if_unheard_of(held)
                 return
             held.settled.set()
             with self._metrics.session() as ending:
@@ -243,6 +254,14 @@ async def _kept_alive(session: Session, unwanted: anyio.Event) -> None:
             await session.probe(anyio.current_time() + PROBE_ANSWER_SECONDS)
         except (SandboxLost, RemoteProtocolError):
             return
+
+
+@contextmanager
+def _missing_if_gone(session_id: str) -> Iterator[None]:
+    try:
+        yield
+    except SessionGone as error:
+        raise SessionMissing(session_id) from error
 
 
 def _first_end_seconds(sessions: Iterable[Held | SharedSession]) -> float:

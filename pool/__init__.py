@@ -15,6 +15,7 @@ from pool.errors import (
     SandboxError,
     SandboxLost,
     SandboxStartFailed,
+    SessionGone,
 )
 from pool.lease import Lease
 from pool.observer import NullObserver, Observer
@@ -57,6 +58,7 @@ __all__ = [
     "SandboxPool",
     "SandboxStartFailed",
     "Session",
+    "SessionGone",
     "SharedBackend",
     "SharedSession",
     "SharedSessions",

@@ -30,6 +30,10 @@ class PoolTimeout(PoolError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class SessionGone(PoolError):
+    """The session has ended since it was seen."""
+
+
 class ProtocolError(Exception):
     """Somebody broke the wire protocol. Never raised itself: blame is always known."""
 

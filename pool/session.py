@@ -12,7 +12,7 @@ import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 
 import anyio
@@ -70,8 +70,9 @@ class Session:
         `deadline` is for waiting and running together. Raises `PoolTimeout` where other calls left it no time,
         `PoolSaturated` where too many wait, and nothing of it has run; `SandboxLost`, `RemoteProtocolError`.
         """
-        async with self.turn(deadline - timeout_ms / 1000):
-            say = partial(self._say_command, command, timeout_ms)
+        begins_by = hearing.latest_start(anyio.current_time(), deadline - timeout_ms / 1000)
+        async with self.turn(begins_by):
+            say = partial(self._say_command, command, timeout_ms, begins_by)
             try:
                 return outcome_of(await self._answer(say, sink, deadline))
             except InputsRefused as error:
@@ -124,21 +125,23 @@ class Session:
     async def _answer(self, say: Say, sink: Sink, deadline: float) -> wire.Outcome:
         if self.is_lost:
             raise PoolTimeout("the session's channel was lost before this call began", retry_after_seconds=1.0)
-        transcript = Transcript(uuid.uuid4().hex, self._limits)
-        try:
-            with anyio.CancelScope(deadline=deadline + hearing.SINK_SECONDS):
-                return await self._call(transcript, say, sink, deadline)
-        except _Late:
-            pass
-        if _never_began(transcript):
+        transcript, ended = Transcript(uuid.uuid4().hex, self._limits, is_call=True), None
+        with suppress(_Late), anyio.CancelScope(deadline=deadline + hearing.SINK_SECONDS):
+            ended = await self._call(transcript, say, sink, deadline)
+        if transcript.never_began():
             text = "calls on other channels of this session left it no time; they go on"
             raise PoolTimeout(text, retry_after_seconds=1.0)
-        raise SandboxLost("the session did not come to the end of this call in time")
+        if ended is None:
+            raise SandboxLost("the session did not come to the end of this call in time")
+        return ended
 
     async def _call(self, transcript: Transcript, say: Say, sink: Sink, deadline: float) -> wire.Outcome:
         try:
             await say(transcript.run)
             await hearing.hear_out(transcript, partial(self._hear_next, transcript), sink, deadline)
+        except ChannelLost as error:
+            self.is_lost = True
+            raise SandboxLost(f"the session's channel was lost under this call: {error}") from error
         except (SandboxLost, RemoteProtocolError):
             self.is_lost = True
             raise
@@ -149,10 +152,10 @@ class Session:
 
     # --- saying ---
 
-    async def _say_command(self, command: str, timeout_ms: int, run: str) -> None:
+    async def _say_command(self, command: str, timeout_ms: int, begins_by: float, run: str) -> None:
         for piece in staging.of_text("command", command):
             await self._say(piece, run)
-        await self._begin(wire.Shell(timeout_ms=timeout_ms), run)
+        await self._begin(wire.Shell(timeout_ms=timeout_ms, wait_ms=_left_ms(begins_by)), run)
 
     async def _say_program(self, program: Program, files: Sequence[StagedFile], latest_start: float, run: str) -> None:
         with anyio.CancelScope(deadline=latest_start) as scope:
@@ -161,8 +164,7 @@ class Session:
                     await self._say(piece, run)
         if scope.cancelled_caught:
             raise PoolTimeout("the program's files could not be read in time", retry_after_seconds=1.0)
-        collect_ms = math.floor(max(0.0, latest_start - anyio.current_time()) * 1000)
-        await self._begin(staging.start(program, collect_ms=collect_ms), run)
+        await self._begin(staging.start(program, collect_ms=_left_ms(latest_start)), run)
 
     async def _say(self, message: wire.Message, run: str) -> None:
         self._spoken_of = run
@@ -188,15 +190,17 @@ class Session:
         """End the call, and hear of its end, so that the next one may begin."""
         if transcript.run != self._spoken_of:
             return
-        self.is_lost = transcript.was_cancelled = True
-        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CANCEL_SECONDS):
-            try:
-                await self._frames.say(wire.Cancel(), math.inf, transcript.run)
-                while transcript.end is None:
-                    transcript.hear(*await self._frames.next(math.inf, "an outcome"))
-                self.is_lost = False
-            except (SandboxLost, RemoteProtocolError):
-                return
+        transcript.was_cancelled = True
+        with (
+            anyio.CancelScope(shield=True, deadline=anyio.current_time() + CANCEL_SECONDS),
+            suppress(SandboxLost, RemoteProtocolError),
+        ):
+            await self._frames.say(wire.Cancel(), math.inf, transcript.run)
+            while transcript.end is None:
+                transcript.hear(*await self._frames.next(math.inf, "an outcome"))
+        # Not before it is known: whoever leaves meanwhile would take the session with them. The turn keeps others out.
+        if transcript.end is None:
+            self.is_lost = True
 
 
 class Turn:
@@ -220,10 +224,8 @@ class Turn:
         return await self._session._run(program, files, sink, deadline)
 
 
-def _never_began(transcript: Transcript) -> bool:
-    """A call that was cancelled in the session's queue: one that has begun has taken a millisecond at least."""
-    end = transcript.end
-    return isinstance(end, wire.Outcome) and end.reason == "cancelled" and end.duration_ms == 0
+def _left_ms(until: float) -> int:
+    return math.floor(max(0.0, until - anyio.current_time()) * 1000)
 
 
 def _whole() -> anyio.CancelScope:

@@ -41,7 +41,7 @@ class SharedSessions(Protocol):
 
     def channel(self, session: SharedSession, *, deadline: float) -> AbstractAsyncContextManager[Session]:
         """This replica's own channel to it, opened if need be by the deadline, for one call. Raises `PoolTimeout`, and
-        nothing has run; `SandboxLost` when the session is gone."""
+        nothing has run; `SessionGone`."""
 
     async def end(self, session: SharedSession) -> None:
-        """End it, and all that runs in it. Raises `PoolTimeout` when it could not be ended now."""
+        """End it, and all that runs in it. Raises `PoolTimeout` when it could not be ended now, `SessionGone`."""

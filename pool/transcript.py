@@ -18,6 +18,7 @@ class Transcript:
 
     __slots__ = (
         "_file_bytes",
+        "_is_call",
         "_limits",
         "_open",
         "_output_bytes",
@@ -29,8 +30,9 @@ class Transcript:
         "was_cancelled",
     )
 
-    def __init__(self, run: str, limits: RunLimits) -> None:
-        self.run = run
+    def __init__(self, run: str, limits: RunLimits, *, is_call: bool = False) -> None:
+        """`is_call`: it waits for its turn in a session, and may never have it."""
+        self.run, self._is_call = run, is_call
         self.frames = 0
         """How many were heard."""
         self.was_cancelled = False
@@ -62,6 +64,11 @@ class Transcript:
                 self._refused(message)
             case _:
                 raise RemoteProtocolError(f"a {message.kind} frame during a run")
+
+    def never_began(self) -> bool:
+        """It has ended, and nothing of it has run: it was cancelled, or late, while it waited for its turn."""
+        end = self.end
+        return isinstance(end, wire.Outcome) and end.reason == "cancelled" and self._waited_in_vain(end)
 
     def _output(self, message: wire.Output) -> None:
         if self._paths:
@@ -95,11 +102,15 @@ class Transcript:
     def _outcome(self, message: wire.Outcome) -> None:
         if self._open is not None:
             raise RemoteProtocolError("an outcome before the last file has ended")
-        if message.reason == "cancelled" and not self.was_cancelled:
+        if message.reason == "cancelled" and not (self.was_cancelled or self._waited_in_vain(message)):
             raise RemoteProtocolError("a run that nobody cancelled came back as cancelled")
         if (message.exit_code is None) is not (message.reason in ("timeout", "cancelled")):
             raise RemoteProtocolError(f"exit code {message.exit_code} for a run that ended by {message.reason}")
         self.end = message
+
+    def _waited_in_vain(self, message: wire.Outcome) -> bool:
+        """One that has begun has taken a millisecond at least."""
+        return self._is_call and self.frames == 1 and message.duration_ms == 0
 
     def _refused(self, message: wire.Refused) -> None:
         if self._paths or any(self._output_bytes.values()):

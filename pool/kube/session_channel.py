@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from pool.errors import ChannelLost, PoolTimeout, RemoteProtocolError, SandboxLost
+from pool.errors import ChannelLost, PoolTimeout, RemoteProtocolError, SandboxLost, SessionGone
 from pool.kube.pods import Pod
 from pool.kube.sandbox import House, opened_channel
 from pool.kube.streams import ExecChannel
@@ -48,7 +48,7 @@ class SessionChannel:
 
     @asynccontextmanager
     async def used(self, deadline: float) -> AsyncIterator[Session]:
-        """For one call. Raises `PoolTimeout` when it cannot be opened by then, `SandboxLost` when there is no pod."""
+        """For one call. Raises `PoolTimeout` when it cannot be opened by then, `SessionGone` when there is no pod."""
         self._users += 1
         try:
             async with self._opening:
@@ -86,6 +86,8 @@ class SessionChannel:
                     waited_seconds = anyio.current_time() - began
                     text = f"no channel to the session could be had in {waited_seconds:.2f} s: {error}"
                     raise PoolTimeout(text, retry_after_seconds=1.0) from error
+            except SandboxLost as error:
+                raise SessionGone(str(error)) from error
             await anyio.sleep(pause_seconds * (0.5 + _random() / 2))
             pause_seconds = min(LONGEST_PAUSE_SECONDS, 1.5 * pause_seconds)
 

@@ -8,6 +8,7 @@ session-terms = {…}      whose it is, until when, and how to talk to it
 from __future__ import annotations
 
 import math
+import re
 
 import msgspec
 
@@ -26,6 +27,14 @@ DEADLINE_SLACK_SECONDS = 120.0
 sessions early where our clock and the API server's differ; more holds memory for nobody."""
 
 _TERMS = msgspec.json.Decoder(SharedSession)
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""Of a session, as it is made: a UUID, in lower case."""
+
+
+def is_id(text: str) -> bool:
+    """SECURITY: nothing else becomes a part of a label selector, with which another's pods could be asked for
+    (tests/unit/test_kube_sessions.py)."""
+    return _ID.fullmatch(text) is not None
 
 
 def made_of(session: SharedSession, *, age_seconds: float, now: float) -> manifest.Manifest:

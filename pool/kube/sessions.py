@@ -2,7 +2,7 @@
 
     a call ── found by its label ──▶ a channel: none ── exec, prove ──▶ ours ── a minute unused, or lost ──▶ none
 
-No call writes to the API server, and none but the first of a while reads.
+No call writes to the API server, and none but the first of a while reads, or one that finds nothing.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
+import msgspec
 
-from pool.errors import PoolTimeout, SandboxLost
-from pool.kube.mirror import Change
+from pool.errors import PoolTimeout, SessionGone
+from pool.kube.mirror import Change, page
 from pool.kube.pods import Pod
 from pool.kube.reflector import Reflector
 from pool.kube.sandbox import SEEN_SECONDS, House, delete
 from pool.kube.session_channel import SessionChannel
 from pool.kube.session_key import SessionKey
-from pool.kube.session_pods import SESSION, is_over, open_session_of
+from pool.kube.session_pods import SESSION, is_id, is_over, open_session_of
 from pool.kube.troubles import ClusterError
 from pool.session import Session
 from pool.shared_session import SharedSession
@@ -50,6 +51,8 @@ class KubeSessions:
         return [session for pod in self._reflector.mirror.pods.values() if (session := self._open(pod)) is not None]
 
     async def find(self, tenant: str, session_id: str) -> SharedSession | None:
+        if not is_id(session_id):
+            return None
         with anyio.move_on_after(SEEN_SECONDS):
             await self._reflector.synced.wait()
             # SECURITY: another tenant's is waited for as one that never was: nobody can tell them apart by time.
@@ -58,6 +61,9 @@ class KubeSessions:
             return found[1]
         if not self._reflector.is_current:
             text = "the API server cannot be watched at present, and nobody here knows of this session"
+            raise PoolTimeout(text, retry_after_seconds=1.0)
+        if any(each.tenant == tenant for each in await self._listed(session_id)):
+            text = "the session is there, and the watch has not shown it here yet"
             raise PoolTimeout(text, retry_after_seconds=1.0)
         return None
 
@@ -105,6 +111,16 @@ class KubeSessions:
     def _open(self, pod: Pod) -> SharedSession | None:
         return None if pod.metadata.uid in self._ended else open_session_of(pod, time.time())
 
+    async def _listed(self, session_id: str) -> list[SharedSession]:
+        """As the API server has it: a watch whose connection is half open shows nothing new, and looks well."""
+        query = {"labelSelector": f"{SESSION}={session_id}"}
+        try:
+            pods = page(await self._house.api.call("GET", self._house.path(), query=query)).items
+        except (ClusterError, msgspec.DecodeError) as error:
+            text = f"nobody here knows of this session, and the API server was asked in vain: {error}"
+            raise PoolTimeout(text, retry_after_seconds=1.0) from error
+        return [session for pod in pods if (session := self._open(pod)) is not None]
+
     def _found(self, session_id: str) -> tuple[Pod, SharedSession] | None:
         for pod in self._reflector.mirror.pods.values():
             # The label first: terms are decoded for one pod, not for all.
@@ -113,10 +129,10 @@ class KubeSessions:
         return None
 
     def _pod_of(self, session: SharedSession) -> Pod:
-        """Raises `SandboxLost`."""
+        """Raises `SessionGone`."""
         found = self._found(session.session_id)
         if found is None:
-            raise SandboxLost("the session is over")
+            raise SessionGone("the session is over")
         return found[0]
 
     async def _close_unused(self, since: float) -> None:

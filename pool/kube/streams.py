@@ -94,10 +94,11 @@ class ExecChannel:
 
     async def close(self, why: str) -> None:
         """Whoever waits for it gets `ChannelLost`."""
-        on_end, self._on_end = self._on_end, None
         self._finish(why)
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_SECONDS):
             await self._stream.close()
+        # Not before: it may be abandoned meanwhile, and another in its place, whose end this is not.
+        on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end()
 

@@ -70,8 +70,12 @@ class Draft:
 class Call:
     """One that waits, or runs."""
 
-    def __init__(self, line: Line, run_id: str, timeout_ms: int) -> None:
+    def __init__(self, line: Line, run_id: str, timeout_ms: int, wait_ms: int) -> None:
         self.line, self.run_id, self._timeout_ms = line, run_id, timeout_ms
+        self._came = time.monotonic()
+        self.begins_by = self._came + wait_ms / 1000
+        """Or never: whoever asked for it would end it before its own time is over."""
+        self._waited_seconds = 0.0
         self.is_over = False
         """Its processes need not be watched any more; what it has made may be told still."""
         self._until = 0.0
@@ -92,7 +96,7 @@ class Call:
         """It will never begin."""
 
     def begin(self, child: arming.Child, limits: dict[str, int], gauge: gauges.Gauges, loop: Loop) -> None:
-        self.child = child
+        self.child, self._waited_seconds = child, time.monotonic() - self._came
         self.running = run.Run(child.pipes, limits, gauge, self._pass_on)
         self.running.start(self._words({guests.MARK: self.run_id}), self._timeout_ms, self._stdin(), loop)
 
@@ -188,7 +192,7 @@ class Command(Call):
     """What it makes stays where it is."""
 
     def __init__(self, line: Line, run_id: str, asked: wire.Shell, command: str) -> None:
-        super().__init__(line, run_id, asked.timeout_ms)
+        super().__init__(line, run_id, asked.timeout_ms, asked.wait_ms)
         self._command = command
 
     def _words(self, mark: dict[str, str]) -> dict[str, object]:
@@ -199,7 +203,7 @@ class Program(Call):
     """What it makes stays, too, and is told besides."""
 
     def __init__(self, line: Line, run_id: str, asked: wire.Run, inputs: beneath.StagedInputs) -> None:
-        super().__init__(line, run_id, asked.timeout_ms)
+        super().__init__(line, run_id, asked.timeout_ms, asked.collect_ms // 2)
         self._asked, self._inputs = asked, inputs
         self._found: workspace.Collection | None = None
         self._began = 0.0
@@ -222,7 +226,7 @@ class Program(Call):
         if end.reason == "cancelled":
             return
         self._began = time.monotonic()
-        self._until = self._began + self._asked.collect_ms / 1000
+        self._until = self._began + self._asked.collect_ms / 1000 - self._waited_seconds
         caps = workspace.Caps(limits["returned_files"], limits["file_bytes"], limits["returned_bytes"])
         tree, since_ns = beneath.shared_tree(), self._since_ns
         self._found = workspace.Collection(self._inputs, caps, self._until, tree, since_ns=since_ns)

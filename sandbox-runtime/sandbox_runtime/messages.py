@@ -198,7 +198,8 @@ class Run(Message):
     last_line_interactive: bool
     timeout_ms: int
     collect_ms: int
-    """How long collection may take after the end; what is not collected by then is skipped."""
+    """How long collection may take after the end; what is not collected by then is skipped. In a session the wait for
+    its turn is a part of it: one that has not begun within half of it never begins."""
 
 
 class Cancel(Message):
@@ -265,8 +266,10 @@ class Shell(Message):
     """Broker, in a session, in place of `run`: give what was staged as `command` to `bash -c`."""
 
     kind = "shell"
-    __slots__ = {"timeout_ms": integer(1)}
+    __slots__ = {"timeout_ms": integer(1), "wait_ms": integer(0)}
     timeout_ms: int
+    wait_ms: int
+    """How long it may wait for its turn. Then it never begins: `cancelled`, with a duration of 0."""
 
 
 class Output(Message):

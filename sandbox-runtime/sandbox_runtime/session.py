@@ -80,7 +80,8 @@ class Session:
         while True:
             running = self._call.next_event() if self._call else self._ends_at
             left = self._left.next_event(watched=self._is_watched())
-            self._loop.turn(min(self._ends_at, running, left, self._forsaken_at()))
+            late = min((each.begins_by for each in self._waiting), default=self._ends_at)
+            self._loop.turn(min(self._ends_at, running, left, late, self._forsaken_at()))
             self._look()
 
     def _look(self) -> None:
@@ -88,6 +89,7 @@ class Session:
             arming.leave(0)
         while time.monotonic() >= self._forsaken_at():
             lines.idle(self._lines, self._busy())[0].close()
+        self._refuse_late()
         self._left.rested()
         if not self._is_watched() and self._left.look():
             self._await_the_armed()
@@ -222,8 +224,7 @@ class Session:
             self._end(self._call)
         for call in [each for each in self._waiting if each.is_of(line, run_id)]:
             self._waiting.remove(call)
-            call.drop()
-            line.say(calls.never_begun(), run_id)
+            _refuse(call)
 
     def _end(self, call: calls.Call) -> None:
         """Nobody wants it any more."""
@@ -238,7 +239,17 @@ class Session:
         order = {"limits": self._limits, "session": True, "loopback": self._terms.loopback}
         self._armed = arming.arm(self._zygote, order, ARM_SECONDS)
 
+    def _refuse_late(self) -> None:
+        """Those that have waited in vain, wherever they stand."""
+        now = time.monotonic()
+        late = [each for each in self._waiting if each.begins_by < now]
+        for call in late:
+            self._waiting.remove(call)
+        for call in late:
+            _refuse(call)
+
     def _begin_next(self) -> None:
+        self._refuse_late()
         while self._call is None and self._waiting:
             self._begin(self._waiting.popleft())
 
@@ -305,3 +316,9 @@ class Session:
         self._arm()
         self._left.expect()
         self._begin_next()
+
+
+def _refuse(call: calls.Call) -> None:
+    """It never begins. To a channel that has ended this is said to nobody."""
+    call.drop()
+    call.line.say(calls.never_begun(), call.run_id)

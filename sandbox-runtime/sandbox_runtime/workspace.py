@@ -212,7 +212,9 @@ class Collection:
             return []
         try:
             with os.scandir(opened) as entries:
-                return sorted(map(_looked_at, self._in_time(folder, entries)), key=lambda found: found[0])
+                # By name: the kernel may list what is renamed meanwhile twice, and the same file twice is a lie.
+                found = {each[0]: each for each in map(_looked_at, self._in_time(folder, entries))}
+                return [found[name] for name in sorted(found)]
         finally:
             os.close(opened)
 

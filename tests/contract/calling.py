@@ -21,11 +21,11 @@ class Calling:
         self.speaks = speaks
         self._numbers = itertools.count(1)
 
-    def begin(self, command: str, *, timeout_ms: int = 10_000) -> str:
+    def begin(self, command: str, *, timeout_ms: int = 10_000, wait_ms: int = FOR_LONG_MS) -> str:
         run = f"call-{next(self._numbers)}"
         self.speaks.say(
             wire.Stage(target="command", path="", data=command.encode(), last=True),
-            wire.Shell(timeout_ms=timeout_ms),
+            wire.Shell(timeout_ms=timeout_ms, wait_ms=wait_ms),
             run=run,
         )
         return run

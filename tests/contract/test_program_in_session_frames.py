@@ -10,8 +10,12 @@ from sandbox_runtime import wire
 from tests.contract import dialogue
 from tests.contract.calling import LIMITS, Calling, opened
 from tests.contract.dialogue import Speaking, pieces, speaking, stage
+from tests.fakes.supervisor import outcome
 
 RUN = wire.Run(args=[], env={}, last_line_interactive=False, timeout_ms=10_000, collect_ms=5_000)
+
+
+NEVER_BEGUN = outcome(exit_code=None, reason="cancelled", duration_ms=0)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +69,20 @@ def test_one_that_waits_and_is_cancelled_never_begins(session: Calling):
     session.speaks.say(wire.Cancel(), run=second)
     assert told(session, second)[0].reason == "cancelled"
     assert session.end(first)[0].exit_code == 0
+    assert session.bash("ls -A") == (0, "")
+
+
+LATE = wire.Run(args=[], env={}, last_line_interactive=False, timeout_ms=10_000, collect_ms=100)
+
+
+def test_calls_that_have_not_begun_in_their_time_to_wait_never_begin(session: Calling):
+    first = session.begin("sleep 1000")
+    command = session.begin("touch ran", wait_ms=50)
+    assert session.end(command)[0] == NEVER_BEGUN
+    session.speaks.say(stage("code", b"open('ran', 'w')"), LATE, run="program")
+    assert told(session, "program")[0] == NEVER_BEGUN
+    session.speaks.say(wire.Cancel(), run=first)
+    assert session.end(first)[0].reason == "cancelled"
     assert session.bash("ls -A") == (0, "")
 
 
@@ -125,7 +143,7 @@ def test_a_program_that_is_refused_in_its_turn_lets_the_next_one_begin(session: 
 
 
 CODE, COMMAND = stage("code", b"1"), stage("command", b"true")
-SHELL = wire.Shell(timeout_ms=1000)
+SHELL = wire.Shell(timeout_ms=1000, wait_ms=1000)
 
 
 @pytest.mark.parametrize(

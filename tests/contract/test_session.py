@@ -64,7 +64,7 @@ def test_a_command_may_be_as_long_as_the_kernel_takes(session: Calling):
         piece = command[start : start + 40_000]
         last = start + 40_000 >= len(command)
         session.speaks.say(wire.Stage(target="command", path="", data=piece, last=last), run=run)
-    session.speaks.say(wire.Shell(timeout_ms=10_000), run=run)
+    session.speaks.say(wire.Shell(timeout_ms=10_000, wait_ms=10_000), run=run)
     assert session.end(run)[1] == text
 
 

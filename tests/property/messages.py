@@ -42,7 +42,7 @@ from_broker: dict[str, st.SearchStrategy[wire.Message]] = {
     "reach": st.builds(wire.Reach, targets=st.lists(targets, max_size=16)),
     "session": st.builds(wire.Session, ttl_ms=st.integers(1, 2**53 - 1), proof=texts, loopback=st.booleans()),
     "prove": st.builds(wire.Prove, token=texts),
-    "shell": st.builds(wire.Shell, timeout_ms=st.integers(1, 2**53 - 1)),
+    "shell": st.builds(wire.Shell, timeout_ms=st.integers(1, 2**53 - 1), wait_ms=st.integers(0, 2**53 - 1)),
 }
 
 from_sandbox: dict[str, st.SearchStrategy[wire.Message]] = {

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from sandbox_runtime import calls, run, wire
+from sandbox_runtime import beneath, calls, run, wire
 from sandbox_runtime.calls import Call, Command
 from sandbox_runtime.line import Line
 
@@ -37,7 +37,7 @@ def piece(path: str, *, last: bool = True) -> wire.File:
 
 def ended(line: FakeLine, steps: Iterator[wire.File | None] | None = None) -> Call:
     """A call that is over, with that to tell."""
-    call = Command(cast(Line, line), "run", wire.Shell(timeout_ms=1), "true")
+    call = Command(cast(Line, line), "run", wire.Shell(timeout_ms=1, wait_ms=1), "true")
     call.collect(run.killed("timeout"), {})
     call._steps, call._until = steps, time.monotonic()
     return call
@@ -83,3 +83,20 @@ def test_a_channel_that_takes_nothing_is_closed_in_the_end(late_seconds: float, 
     call._until = time.monotonic() - calls.STALLED_SECONDS - late_seconds
     assert call.tell() is not is_open
     assert line.is_open is is_open
+
+
+def test_what_a_program_has_waited_is_taken_from_the_time_to_collect(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(calls, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(run, "Run", lambda *_: SimpleNamespace(start=lambda *_: None))
+    monkeypatch.setattr(beneath, "shared_tree", lambda: None)
+    asked = wire.Run(args=[], env={}, last_line_interactive=False, timeout_ms=1000, collect_ms=8000)
+    inputs = SimpleNamespace(stdin=b"", settle=lambda: 0)
+    program = calls.Program(cast(Line, FakeLine(room=1)), "run", asked, cast(Any, inputs))
+    assert program.begins_by == 104.0
+    clock.now = 103.0
+    program.prepare()
+    program.begin(cast(Any, SimpleNamespace(pipes=None)), {}, cast(Any, None), cast(Any, None))
+    clock.now = 104.0
+    program.collect(run.killed("timeout"), {"returned_files": 1, "file_bytes": 1, "returned_bytes": 1})
+    assert program._until == 104.0 + 8.0 - 3.0

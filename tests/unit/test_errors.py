@@ -17,6 +17,7 @@ from pool import (
     RemoteProtocolError,
     SandboxError,
     SandboxLost,
+    SessionGone,
 )
 
 ROOTS = (errors.BrokerError, PoolError, ProtocolError, SandboxError)
@@ -25,6 +26,7 @@ STATUSES = {
     PoolSaturated: 429,
     PoolTimeout: 503,
     PoolClosed: 503,
+    SessionGone: 404,
     SandboxLost: 502,
     LocalProtocolError: 500,
     RemoteProtocolError: 502,

@@ -9,7 +9,7 @@ import anyio
 import msgspec
 import pytest
 
-from pool.errors import ChannelLost, PoolTimeout, SandboxLost
+from pool.errors import ChannelLost, PoolTimeout, SandboxLost, SessionGone
 from pool.kube import session_channel
 from pool.kube.pods import Pod
 from pool.kube.session_channel import SessionChannel
@@ -189,7 +189,7 @@ def test_where_there_is_no_pod_nothing_is_tried_again(execs: Execs) -> None:
 
     @in_virtual_time
     async def told() -> None:
-        with pytest.raises(SandboxLost, match="gone"):
+        with pytest.raises(SessionGone, match="gone"):
             await called(channel())
 
     told()

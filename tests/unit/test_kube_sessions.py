@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +12,11 @@ import anyio
 import msgspec
 import pytest
 
-from pool.errors import PoolTimeout, SandboxLost
+from pool.errors import PoolTimeout, SessionGone
 from pool.kube.mirror import Change, Mirror
 from pool.kube.pods import Pod
 from pool.kube.session_key import SessionKey
-from pool.kube.session_pods import made_of
+from pool.kube.session_pods import SESSION, made_of
 from pool.kube.sessions import SWEEP_SECONDS, KubeSessions
 from pool.kube.troubles import ClusterError
 from pool.settings import RunLimits
@@ -23,15 +24,23 @@ from pool.shared_session import SharedSession
 from tests.fakes.clock import in_virtual_time
 
 
+def named(name: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
+
+
 def session(name: str, tenant: str = "ana", *, left_seconds: float = 600.0) -> SharedSession:
     ends = time.time() + left_seconds
-    return SharedSession(session_id=name, tenant=tenant, expires_at=ends, protocol=3, limits=RunLimits())
+    return SharedSession(session_id=named(name), tenant=tenant, expires_at=ends, protocol=3, limits=RunLimits())
 
 
 def pod(shown: SharedSession, status: dict[str, Any] | None = None) -> Pod:
     metadata = made_of(shown, age_seconds=1.0, now=time.time())["metadata"]
-    named = {"name": f"pod-{shown.session_id}", "uid": f"uid-{shown.session_id}", "resourceVersion": "1"}
-    return msgspec.convert({"metadata": {**named, **metadata}, "status": status or {"phase": "Running"}}, Pod)
+    name = {"name": f"pod-{shown.session_id}", "uid": f"uid-{shown.session_id}", "resourceVersion": "1"}
+    return msgspec.convert({"metadata": {**name, **metadata}, "status": status or {"phase": "Running"}}, Pod)
+
+
+def deleted(name: str) -> str:
+    return f"DELETE pod-{named(name)} uid-{named(name)}"
 
 
 class Replica:
@@ -40,14 +49,21 @@ class Replica:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.is_away = False
+        self.unseen: list[Pod] = []
+        """Which the watch does not show."""
         self.reflector = SimpleNamespace(mirror=Mirror(), is_current=True, synced=anyio.Event())
         self.reflector.synced.set()
         self.api = self
         self.sessions = KubeSessions(self, self.reflector, SessionKey(b"k" * 32))  # type: ignore[arg-type]  # as much as is used
 
-    async def call(self, method: str, path: str, *, body: bytes) -> bytes:
+    async def call(self, method: str, path: str, *, body: bytes = b"", query: dict[str, str] | None = None) -> bytes:
         if self.is_away:
             raise ClusterError(0, "", "the API server did not answer")
+        if query is not None:
+            wanted = query["labelSelector"].removeprefix(f"{SESSION}=")
+            self.asked.append(f"{method} {wanted}")
+            pods = [each for each in self.unseen if each.metadata.labels[SESSION] == wanted]
+            return msgspec.json.encode({"metadata": {}, "items": pods})
         precondition = json.loads(body)["preconditions"]["uid"]
         self.asked.append(f"{method} {path} {precondition}")
         return b""
@@ -66,9 +82,9 @@ async def test_one_that_another_replica_has_just_made_is_waited_for() -> None:
     replica = Replica()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_later, replica, session("s"))
-        found = await replica.sessions.find("ana", "s")
+        found = await replica.sessions.find("ana", named("s"))
     assert found is not None
-    assert found.session_id == "s"
+    assert found.session_id == named("s")
 
 
 async def _later(replica: Replica, shown: SharedSession) -> None:
@@ -84,7 +100,7 @@ async def test_anothers_takes_as_long_to_be_not_found_as_one_that_never_was() ->
     replica.shows(pod(session("theirs", "bob")))
     for name in ("theirs", "never"):
         began = anyio.current_time()
-        assert await replica.sessions.find("ana", name) is None
+        assert await replica.sessions.find("ana", named(name)) is None
         taken.append(anyio.current_time() - began)
     assert taken[0] == taken[1]
 
@@ -94,9 +110,30 @@ async def test_a_replica_that_sees_nothing_does_not_say_that_there_is_none() -> 
     replica = Replica()
     replica.reflector.is_current = False
     with pytest.raises(PoolTimeout, match="cannot be watched"):
-        await replica.sessions.find("ana", "s")
+        await replica.sessions.find("ana", named("s"))
     replica.shows(pod(session("s")))
-    assert await replica.sessions.find("ana", "s") is not None
+    assert await replica.sessions.find("ana", named("s")) is not None
+
+
+@in_virtual_time
+async def test_one_that_a_half_open_watch_does_not_show_is_no_missing_one() -> None:
+    replica = Replica()
+    replica.unseen = [pod(session("s")), pod(session("theirs", "bob")), pod(session("over", left_seconds=-1))]
+    with pytest.raises(PoolTimeout, match="has not shown it here yet"):
+        await replica.sessions.find("ana", named("s"))
+    for name in ("theirs", "over", "never"):
+        assert await replica.sessions.find("ana", named(name)) is None
+    replica.is_away = True
+    with pytest.raises(PoolTimeout, match="asked in vain"):
+        await replica.sessions.find("ana", named("never"))
+
+
+@pytest.mark.parametrize("text", ["", "s", "a,code-interpreter/owner=x", named("s").upper(), f"{named('s')}\n"])
+@in_virtual_time
+async def test_what_is_no_id_is_asked_of_nobody(text: str) -> None:
+    replica, began = Replica(), anyio.current_time()
+    assert await replica.sessions.find("ana", text) is None
+    assert (replica.asked, anyio.current_time()) == ([], began)
 
 
 @in_virtual_time
@@ -105,7 +142,7 @@ async def test_those_that_are_open_are_counted_and_no_others() -> None:
     replica.shows(
         pod(session("a")), pod(session("b", "bob")), pod(session("c", left_seconds=-1)), pod(session("d"), ENDED)
     )
-    assert {each.session_id for each in replica.sessions.every()} == {"a", "b"}
+    assert {each.session_id for each in replica.sessions.every()} == {named("a"), named("b")}
 
 
 ENDED = {"phase": "Succeeded"}
@@ -116,9 +153,9 @@ async def test_one_that_was_ended_here_is_gone_before_the_copy_shows_it() -> Non
     replica, ending = Replica(), session("s")
     replica.shows(pod(ending))
     await replica.sessions.end(ending)
-    assert replica.asked == ["DELETE pod-s uid-s"]
-    assert (await replica.sessions.find("ana", "s"), replica.sessions.every()) == (None, [])
-    with pytest.raises(SandboxLost):
+    assert replica.asked == [deleted("s")]
+    assert (await replica.sessions.find("ana", named("s")), replica.sessions.every()) == (None, [])
+    with pytest.raises(SessionGone):
         await replica.sessions.end(ending)
 
 
@@ -143,4 +180,4 @@ async def test_whatever_is_over_is_swept_by_whoever_sees_it_when_it_can() -> Non
         replica.is_away = False
         await anyio.sleep(SWEEP_SECONDS)
         tasks.cancel_scope.cancel()
-    assert sorted(replica.asked) == ["DELETE pod-ended uid-ended", "DELETE pod-late uid-late"]
+    assert sorted(replica.asked) == sorted([deleted("ended"), deleted("late")])

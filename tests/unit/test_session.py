@@ -17,6 +17,7 @@ from pool.errors import (
     SandboxLost,
 )
 from pool.frames import Frames
+from pool.hearing import OUTCOME_GRACE_SECONDS
 from pool.program import Outcome, Program, StagedFile
 from pool.session import CANCEL_SECONDS, Session
 from pool.settings import RunLimits
@@ -27,6 +28,7 @@ from tests.fakes.supervisor import FakeChannel, outcome
 
 LIMITS = RunLimits(output_bytes=10)
 CANCELLED = outcome(exit_code=None, reason="cancelled")
+NEVER_BEGUN = outcome(exit_code=None, reason="cancelled", duration_ms=0)
 Call = Callable[..., Awaitable[Outcome]]
 Said = list[tuple[str, wire.Message]]
 
@@ -100,6 +102,7 @@ CALLS = pytest.mark.parametrize("call", [shell, run], ids=["shell", "run"])
         saying(output(b"x" * 11)),
         saying(output(b"")),
         saying(CANCELLED),
+        saying(output(b"x"), NEVER_BEGUN),
         saying(outcome(exit_code=None)),
         saying(wire.File(path="a", data=b"", last=True), output(b"x")),
         saying(output(b"x"), wire.Refused(path="", resource="disk")),
@@ -196,11 +199,28 @@ async def test_a_call_that_is_late_and_can_be_cancelled_costs_nothing_but_itself
 @CALLS
 @in_virtual_time
 async def test_a_call_that_is_late_in_a_queue_of_others_has_never_begun(call: Call):
-    never = outcome(exit_code=None, reason="cancelled", duration_ms=0)
-    session = session_of(Scripted(saying(), saying(outcome()), to_cancel=saying(never)))
+    session = session_of(Scripted(saying(), saying(outcome()), to_cancel=saying(NEVER_BEGUN)))
     with pytest.raises(PoolTimeout, match="other channels"):
         await call(session)
     assert (await call(session)).exit_code == 0
+
+
+@CALLS
+@in_virtual_time
+async def test_a_call_that_waits_there_in_vain_is_told_so_at_once(call: Call):
+    session, began = session_of(Scripted(saying(NEVER_BEGUN), saying(outcome()))), anyio.current_time()
+    with pytest.raises(PoolTimeout, match="other channels"):
+        await call(session)
+    assert anyio.current_time() == began
+    assert (await call(session)).exit_code == 0
+
+
+@in_virtual_time
+async def test_a_command_may_wait_until_just_its_own_time_and_that_of_its_end_are_left():
+    scripted = Scripted(saying(outcome()))
+    await shell(session_of(scripted), seconds=10.0)
+    kept_ms = 1000 + round(OUTCOME_GRACE_SECONDS * 1000)
+    assert scripted.heard[-1][1] == wire.Shell(timeout_ms=1000, wait_ms=10_000 - kept_ms)
 
 
 # --- what is not its fault ---
@@ -304,4 +324,4 @@ async def test_only_so_many_wait():
 
 async def _wait_in_vain(session: Session) -> None:
     with pytest.raises(PoolTimeout, match=r"waited 1\.00 s for the session's other calls"):
-        await shell(session, seconds=2.0)
+        await shell(session, seconds=3.0)

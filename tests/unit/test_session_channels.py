@@ -114,9 +114,9 @@ async def test_one_that_had_begun_is_not() -> None:
 @in_virtual_time
 async def test_those_behind_a_call_that_lost_the_channel_have_not_begun() -> None:
     found, channel = session(lambda message: None if isinstance(message, wire.Shell) else [])
-    with pytest.raises(ChannelLost):
+    with pytest.raises(SandboxLost, match="channel was lost under this call") as lost:
         await called(found)
-    assert found.is_lost
+    assert (lost.type, found.is_lost) == (SandboxLost, True)  # and no `ChannelLost`, which never leaves the pool
     with pytest.raises(PoolTimeout, match="before this call began"):
         await called(found)
     assert channel.kinds() == ["stage", "shell"]

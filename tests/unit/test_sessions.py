@@ -15,8 +15,12 @@ from broker.limits import Limits
 from broker.metrics import Metrics
 from broker.sessions import PROBE_SECONDS, Sessions
 from broker.tenants import Tenant
-from pool import RunLimits, SandboxLost, SharedSession
+from pool import RunLimits, SandboxLost, Session, SessionGone, SharedSession
+from pool.frames import Frames
+from sandbox_runtime import wire
 from tests.fakes.clock import in_virtual_time
+from tests.fakes.scripted import Said, Scripted, well
+from tests.fakes.sinks import KeepingSink
 
 ANA, BOB = Tenant("ana", Limits(sessions=2)), Tenant("bob", Limits(sessions=2))
 
@@ -42,8 +46,11 @@ class Cluster:
     def __init__(self) -> None:
         self.open: dict[str, SharedSession] = {}
         self.before_it_shows: Callable[[], None] = lambda: None
+        self.is_slow_to_answer = False
         self.leases = 0
         self.may_be_shared = True
+        self.is_gone = False
+        """Though it shows still."""
         self.session = Probed()
         self.backend = SimpleNamespace(sessions=self)
 
@@ -62,12 +69,15 @@ class Cluster:
         finally:
             self.leases -= 1
 
-    async def _become_session(self, **_: Any) -> Probed:
+    async def _become_session(self, **_: Any) -> Any:
         return self.session
 
     async def _share(self, session_id: str, tenant: str, *, expires_at: float) -> None:
         await anyio.sleep(0.1)
         self.before_it_shows()
+        if self.is_slow_to_answer:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.1)
         terms = SharedSession(
             session_id=session_id, tenant=tenant, expires_at=expires_at, protocol=3, limits=RunLimits()
         )
@@ -82,7 +92,17 @@ class Cluster:
         found = self.open.get(session_id)
         return found if found is not None and found.tenant == tenant else None
 
+    @asynccontextmanager
+    async def channel(self, session: SharedSession, *, deadline: float) -> AsyncIterator[Any]:
+        self._look()
+        yield None
+
+    def _look(self) -> None:
+        if self.is_gone:
+            raise SessionGone("its pod is gone")
+
     async def end(self, session: SharedSession) -> None:
+        self._look()
         del self.open[session.session_id]
 
 
@@ -161,6 +181,29 @@ async def test_one_whose_opener_leaves_in_the_last_moment_is_ended() -> None:
         assert (cluster.open, cluster.leases) == ({}, 0)
 
 
+@in_virtual_time
+async def test_one_whose_opener_leaves_before_its_maker_is_told_is_ended() -> None:
+    cluster = Cluster()
+    cluster.is_slow_to_answer = True
+    async with replicas(cluster) as (one, _):
+        with anyio.CancelScope() as opener:
+            cluster.before_it_shows = opener.cancel
+            await opened(one, ANA)
+        await anyio.sleep(0.2)
+        assert (cluster.open, cluster.leases) == ({}, 0)
+
+
+@in_virtual_time
+async def test_one_that_has_gone_since_it_was_seen_is_missing() -> None:
+    cluster = Cluster()
+    async with replicas(cluster) as (one, two):
+        session_id = await opened(one, ANA)
+        cluster.is_gone = True
+        for call in (sleeping(two, session_id, anyio.CancelScope()), two.close(ANA, session_id)):
+            with pytest.raises(SessionMissing):
+                await call
+
+
 # --- where none can be shared ---
 
 
@@ -187,3 +230,43 @@ async def test_one_that_gives_no_sign_of_life_takes_no_place() -> None:
         cluster.session.is_alive = False
         await anyio.sleep(PROBE_SECONDS + 1)
         assert (cluster.leases, len(one)) == (0, 0)
+
+
+class Far(Scripted):
+    """What is said to it takes a while, so that others act meanwhile. Commands go on until they are cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__(self._until_cancelled)
+
+    async def send(self, data: bytes) -> None:
+        await anyio.sleep(0.1)
+        await super().send(data)
+
+    def _until_cancelled(self, message: wire.Message) -> Said:
+        return [] if isinstance(message, wire.Shell) else well(message)
+
+
+async def sleeping(sessions: Sessions, session_id: str, scope: anyio.CancelScope) -> None:
+    with scope:
+        deadline = anyio.current_time() + 19.0
+        await sessions.shell(ANA, session_id, "sleep 9", timeout_ms=10_000, sink=KeepingSink(), deadline=deadline)
+
+
+@in_virtual_time
+async def test_callers_who_leave_together_leave_the_session_to_the_next_one() -> None:
+    cluster, channel = Cluster(), Far()
+    cluster.may_be_shared = False
+    cluster.session = Session(Frames(channel), RunLimits())  # type: ignore[assignment]  # one that does calls
+    async with replicas(cluster) as (one, _):
+        session_id = await opened(one, ANA)
+        scopes = [anyio.CancelScope(), anyio.CancelScope()]
+        async with anyio.create_task_group() as callers:
+            for scope in scopes:
+                callers.start_soon(sleeping, one, session_id, scope)
+                await anyio.sleep(1)
+            for scope in scopes:
+                scope.cancel()
+                await anyio.sleep(0.05)
+        await anyio.sleep(1)
+        assert (channel.kinds(), cluster.leases) == (["stage", "shell", "cancel"], 1)
+        await one.close(ANA, session_id)

@@ -73,6 +73,7 @@ def test_a_refusal_stands_alone():
         ([file("a", b""), wire.Refused(path="a", resource="disk")], "refusal"),
         ([wire.Pong(nonce=1)], "a pong frame during a run"),
         ([outcome(reason="cancelled", exit_code=None)], "nobody cancelled"),
+        ([outcome(reason="cancelled", exit_code=None, duration_ms=0)], "nobody cancelled"),
         ([outcome(reason="timeout")], "exit code 0 for a run that ended by timeout"),
         ([outcome(reason="oom", exit_code=None)], "exit code None"),
     ],

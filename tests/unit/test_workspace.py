@@ -6,7 +6,11 @@ import math
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from sandbox_runtime import wire, workspace
 from sandbox_runtime.workspace import Caps, Collection, Inputs, Tree
@@ -295,3 +299,23 @@ def test_the_longest_names_that_are_left_out_fit_into_one_frame(root: Path):
 
 def test_a_mount_with_room_adds_nothing(root: Path):
     assert workspace.limits_met(["open_files"], [str(root)]) == ["open_files"]
+
+
+def test_a_file_is_told_once_though_the_kernel_lists_what_is_renamed_twice(root: Path, monkeypatch: pytest.MonkeyPatch):
+    inputs, scan = staged(root), os.scandir
+    made = root / "folder/made"
+    made.parent.mkdir()
+    made.write_bytes(b"x")
+
+    @contextmanager
+    def twice(folder: int) -> Iterator[list[os.DirEntry[str]]]:
+        with scan(folder) as entries:
+            yield list(entries) * 2
+
+    monkeypatch.setattr(os, "scandir", twice)
+    told = []
+    for piece in Collection(inputs, GENEROUS, math.inf, Tree(str(root))).pieces():
+        told.append(piece.path)
+        (root / "another").write_bytes(b"y")
+        (root / "another").rename(made)
+    assert told == ["folder/made"]
