@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 
 import httptools
 import msgspec
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from broker.head_with_body import HeadWithBody
 
@@ -36,20 +37,49 @@ class Connection(HttpToolsProtocol):
         self._advanced = False
         self._refusal = (400, "Invalid HTTP request received.")
         self._head_timer: asyncio.TimerHandle | None = None
+        self._answering: RequestResponseCycle | None = None
+        """Or the one answered last. `cycle` is the newest, which may be queued behind it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(HeadWithBody(transport, self.loop))
+        outgoing = HeadWithBody(transport, self.loop)
+        self._unread = outgoing.unread
+        super().connection_made(outgoing)
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
+        self._stop_timers()
+        self._unread.end()
         super().connection_lost(exc)
+        # uvicorn tells the newest, which may be queued behind one that runs.
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+
+    def eof_received(self) -> None:
+        # The transport below would close itself, and nobody watch what is left in it.
+        self.transport.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread.begin()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._unread.end()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _await_head(self) -> None:
-        self._stop_timer()
+        self._stop_timers()
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
 
-    def _stop_timer(self) -> None:
+    def _stop_timers(self) -> None:
+        # SECURITY: a head alone stops the clock between two requests. Empty lines, or the rest of a body that was
+        # answered already, would hold the connection for nothing (tests/integration/test_http_held.py).
+        self._unset_keepalive_if_required()
         if self._head_timer is not None:
             self._head_timer.cancel()
 
@@ -58,7 +88,6 @@ class Connection(HttpToolsProtocol):
             self._refuse(408, f"No complete request head came in {HEAD_SECONDS:.0f} s")
 
     def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
         self._advanced = False
         self._feed(data)
         if self._advanced:
@@ -119,7 +148,7 @@ class Connection(HttpToolsProtocol):
         if self._hosts > 1:
             self._stop((400, "More than one Host header."))
         self._in_head, self._advanced = False, True
-        self._stop_timer()
+        self._stop_timers()
         # A server ignores an upgrade that it does not know (RFC 9110, 7.8). CONNECT is one by its nature.
         self._upgrading = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
         if not self._upgrading:
@@ -132,6 +161,8 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if not self._upgrading:
             super().on_message_complete()
+            # uvicorn does not say so of one that was answered early.
+            self.cycle.more_body = False
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, msg)
@@ -142,7 +173,15 @@ class Connection(HttpToolsProtocol):
             f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
-        # In the middle of an answer nothing else can be said.
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+        if self._may_answer():
             self.transport.write(head.encode("ascii") + body)
         self.transport.close()
+
+    def _may_answer(self) -> bool:
+        """Whether a refusal now is the answer to what is refused, and to nothing else."""
+        current = self._answering
+        # SECURITY: behind a request that runs, it would end up in that one's answer, or be taken for it
+        # (tests/integration/test_http_held.py).
+        if current is None or current.response_complete:
+            return current is None or not current.more_body
+        return current.more_body and not current.response_started

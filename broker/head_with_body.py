@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from broker.unread import UnreadWatch
+
 _STATUS_LINE = b"HTTP/1.1 "
 
 
@@ -18,6 +20,7 @@ class HeadWithBody(asyncio.Transport):
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport, self._loop = transport, loop
         self._head = b""
+        self.unread = UnreadWatch(transport, loop)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self._head and bytes(data[: len(_STATUS_LINE)]) == _STATUS_LINE:
@@ -33,8 +36,19 @@ class HeadWithBody(asyncio.Transport):
             self._transport.write(head)
 
     def close(self) -> None:
+        if self._transport.is_closing():
+            return
         self._flush()
         self._transport.close()
+        # It stays open until all is sent, however little that is.
+        self.unread.begin()
+
+    def abort(self) -> None:
+        self._head = b""
+        self._transport.abort()
+
+    def get_write_buffer_size(self) -> int:
+        return len(self._head) + self._transport.get_write_buffer_size()
 
     # --- as it is
 

@@ -15,7 +15,7 @@ from functools import partial
 import anyio
 import msgspec
 from starlette.requests import Request
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from broker import errors
 from broker.admission import Admitted, Asked, ask, look_up
@@ -54,7 +54,7 @@ class EventSender:
         self.ended = False
 
     async def begin(self, headers: list[tuple[bytes, bytes]]) -> None:
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._taken({"type": "http.response.start", "status": 200, "headers": headers})
         # Not before: the server waits for room first, and a call that is cancelled there has sent nothing.
         self.begun = True
         await self._body(PING)
@@ -79,8 +79,13 @@ class EventSender:
             await self._body(PING)
 
     async def _body(self, data: bytes, *, last: bool = False) -> None:
+        await self._taken({"type": "http.response.body", "body": data, "more_body": not last})
+
+    async def _taken(self, message: Message) -> None:
+        # SECURITY: the start waits too, behind an answer that was not read before it: with a sandbox in hand
+        # (tests/integration/test_http_held.py).
         with anyio.move_on_after(STALL_SECONDS) as scope:
-            await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+            await self._send(message)
         if scope.cancelled_caught:
             raise errors.ClientGone(f"The client took nothing for {STALL_SECONDS:.0f} s.")
 

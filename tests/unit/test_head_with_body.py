@@ -20,6 +20,9 @@ class Written(asyncio.Transport):
         assert not self.is_closed
         self.pieces.append(bytes(data))
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def is_closing(self) -> bool:
         return self.is_closed
 
