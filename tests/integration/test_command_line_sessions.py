@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import Shell, sentence
+from tests.fakes.impostor import impostor
 from tests.http_service import Running, running
 
 
@@ -71,6 +72,23 @@ def test_what_is_typed_into_the_shell_runs_line_by_line(shell: Shell, session: s
 def test_a_shell_of_its_own_leaves_no_session(shell: Shell, service: Running) -> None:
     assert shell.said("sessions", "shell", stdin=b"pwd\n") == "/workspace"
     service.until(lambda: not len(service.service.sessions))
+
+
+def test_a_line_that_is_refused_costs_neither_the_shell_nor_its_session(shell: Shell) -> None:
+    long = b"true " + b"x" * 140_000
+    ended = shell("sessions", "shell", stdin=b"echo kept > f\n" + long + b"\ncat f\n")
+    assert (ended.stdout, ended.returncode, len(sentence(ended)) > 20) == (b"kept\n", 0, True)
+    assert shell("sessions", "shell", stdin=long).returncode == 125
+
+
+def test_a_connection_that_breaks_off_costs_its_line(tmp_path: Path) -> None:
+    asked: list[bytes] = []
+    run = "POST /v1/sessions/s/bash"
+    with impostor({run: (200, b"{")}, asked, breaks_off=[run]) as url:
+        ended = Shell(url, tmp_path)("sessions", "shell", "s", stdin=b"first\nsecond\n")
+    assert [json.loads(body)["cmd"] for body in asked] == ["first", "second"]
+    said = ended.stderr.decode().splitlines()
+    assert (ended.returncode, ["No whole answer" in line for line in said]) == (125, [True, True])
 
 
 def test_a_person_sees_a_prompt_and_ends_it_with_control_d(shell: Shell, session: str) -> None:
