@@ -81,7 +81,12 @@ class OutputFolder:
         if not self._overwrite:
             # Not by `link`, which some file systems lack: the name is taken first, and then it is ours to replace.
             os.close(os.open(name, _NEW_FILE, 0o644, dir_fd=self._folder))
-        os.rename(self._partial, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        try:
+            os.rename(self._partial, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        except OSError:
+            if not self._overwrite:
+                os.unlink(name, dir_fd=self._folder)
+            raise
 
     def abandon(self) -> None:
         """Forget the file under way; of one that was not named nothing stays."""

@@ -13,7 +13,7 @@ Answers = Mapping[str, tuple[int, bytes]]
 
 @contextmanager
 def impostor(answers: Answers, asked: list[bytes] | None = None, *, breaks_off: Collection[str] = ()) -> Iterator[str]:
-    """Its address, while it answers; `asked` takes the bodies that it was sent. Those in `breaks_off` lack their end."""
+    """Its address, while it answers; `asked` takes the bodies that it was sent. Of `breaks_off` the end is lacking."""
     bodies = [] if asked is None else asked
 
     class Handler(BaseHTTPRequestHandler):

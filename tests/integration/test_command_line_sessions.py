@@ -112,6 +112,14 @@ def test_a_program_runs_among_the_files_of_a_session(shell: Shell, session: str)
     assert (shell.folder / "out/made").read_text() == "x"
 
 
+@pytest.mark.parametrize("args", [("bash", "s", "-"), ("shell", "s")])
+def test_a_command_that_is_not_utf_8_is_a_sentence(tmp_path: Path, args: tuple[str, ...]) -> None:
+    for mode in ("strict", "surrogateescape"):
+        shell = Shell("http://127.0.0.1:1", tmp_path, PYTHONIOENCODING=f"utf-8:{mode}")
+        ended = shell("sessions", *args, stdin=b"echo \xff\n")
+        assert (ended.returncode, "is not UTF-8" in sentence(ended)) == (125, True)
+
+
 def test_more_than_may_be_open_is_a_sentence(shell: Shell) -> None:
     opened = [shell.said("sessions", "create") for _ in range(2)]
     refused = shell("sessions", "create")
