@@ -297,6 +297,12 @@ class Busy(FakeSupervisor):
 
 
 def no_more_sessions(scene: Scene) -> Said:
+    service = scene.make(max_sessions=1)
+    scene.send(service)
+    return said(scene.send(service))
+
+
+def no_sessions_at_all(scene: Scene) -> Said:
     return said(scene.send(scene.make(max_sessions=0)))
 
 
@@ -390,6 +396,7 @@ PROVOKED: dict[Said, Callable[[Scene], Said]] = {
     (429, "pool_saturated"): a_full_queue,
     (503, "pool_timeout"): no_sandbox_in_time,
     (429, "sessions_full"): no_more_sessions,
+    (403, "no_sessions"): no_sessions_at_all,
     (507, "storage_full"): a_full_store,
     (503, "storage_failed"): a_failing_store,
     (503, "pool_closed"): the_end_of_the_service,
