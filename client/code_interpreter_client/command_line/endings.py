@@ -100,7 +100,7 @@ def judge(error: Exception) -> Ending:
 
 
 def _text(error: Exception) -> str:
-    if isinstance(error, UnicodeError):
+    if isinstance(error, UnicodeEncodeError | UnicodeDecodeError):
         return "What was typed is not UTF-8, and so cannot be sent."
     known = isinstance(error, CodeInterpreterError | Impossible | NotWritten | OSError)
     return str(error) if known else of_its_own(error)
