@@ -19,7 +19,14 @@ from broker.validation import execute_request
 from pool import PoolTimeout, session
 from sandbox_runtime import wire
 from tests.fakes.backend import FakeBackend
-from tests.fakes.faults import EndsWithoutAnOutcome, SpeaksGarbage
+from tests.fakes.faults import (
+    EndsAtSession,
+    EndsAtShell,
+    EndsWithoutAnOutcome,
+    LiesAtSession,
+    LiesAtShell,
+    SpeaksGarbage,
+)
 from tests.fakes.supervisor import FakeSupervisor
 from tests.http_service import Running, faulty
 from tests.integration.scenes import BODIES, NEVER, Said, Scene, said
@@ -347,26 +354,6 @@ def a_sandbox_that_lies(scene: Scene) -> Said:
 def in_a_bad_sandbox(scene: Scene, kinds: dict[str, type[FakeSupervisor]]) -> Said:
     service = scene.make(faulty(kinds[scene.name]))
     return said(scene.send(service, id=scene.opened(service) if scene.name == "bash" else str(uuid.uuid4())))
-
-
-class EndsAtSession(FakeSupervisor):
-    def become_session(self, run: str) -> None:
-        self.channel.end()
-
-
-class EndsAtShell(FakeSupervisor):
-    def shell(self, run: str) -> None:
-        self.channel.end()
-
-
-class LiesAtSession(FakeSupervisor):
-    def become_session(self, run: str) -> None:
-        self.channel.say(b"\xff\n")
-
-
-class LiesAtShell(FakeSupervisor):
-    def shell(self, run: str) -> None:
-        self.channel.say(b"\xff\n")
 
 
 PROVOKED: dict[Said, Callable[[Scene], Said]] = {
