@@ -42,8 +42,8 @@ class Authentication:
 
 
 def key_in(headers: Headers) -> str | None:
-    """The key as it was sent. Another scheme than Bearer may be a proxy's own and is none of ours."""
+    """The key as it was sent. What stands in `Authorization` may be a gateway's own, even as Bearer."""
+    if key := headers.get("x-api-key", "").strip():
+        return key
     scheme, _, rest = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and rest.strip():
-        return rest.strip()
-    return headers.get("x-api-key", "").strip() or None
+    return rest.strip() or None if scheme.lower() == "bearer" else None

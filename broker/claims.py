@@ -132,8 +132,11 @@ class Claims:
             is_made = standing is not None and standing.nonce == claim.nonce
             if not is_made:
                 return standing
-        del self._unsure[claim.nonce]
-        return claim if is_made else await self._read(name)
+        # One that the store tried twice may be refused and be this one all the same: until that is read it is in doubt.
+        standing = claim if is_made else await self._read(name)
+        # Another claim may have forgotten it meanwhile: wall clocks jump.
+        self._unsure.pop(claim.nonce, None)
+        return standing
 
     def _doubt(self, claim: Claim) -> None:
         while self._unsure and next(iter(self._unsure.values())) <= self.clock():

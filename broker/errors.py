@@ -102,6 +102,10 @@ class SessionsFull(TenantLimited):
     """As many sessions are open as may be: in all, or of this tenant."""
 
 
+class NoSessions(BrokerError):
+    """No sessions are opened here, or none for this tenant: the limit is 0."""
+
+
 class StorageFull(BrokerError):
     """All stored files together, or those of one tenant, are at their quota."""
 
@@ -173,6 +177,7 @@ TABLE: Mapping[type[Exception], Kind] = {
     TenantLimited: Kind(429, "tenant_limited", retryable=True),
     RateLimited: Kind(429, "rate_limited", retryable=True),
     SessionsFull: Kind(429, "sessions_full", retryable=True),
+    NoSessions: Kind(403, "no_sessions"),
     StorageFull: Kind(507, "storage_full", retryable=True),
     StorageFailed: Kind(503, "storage_failed", retryable=True),
     ClientGone: Kind(499, "client_gone"),

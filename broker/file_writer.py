@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import anyio
 import obstore
@@ -56,8 +57,8 @@ class FileWriter:
         with anyio.CancelScope(shield=True), anyio.move_on_after(_ABANDON_SECONDS):
             try:
                 await self._remove()
-            except (FileMissing, StorageFailed):
-                return  # The sweep finds it: data without metadata.
+            except StorageFailed:
+                return  # The sweep finds it: data without metadata, or metadata without data.
 
     def _charge(self, size_bytes: int) -> None:
         self._reserve(size_bytes)
@@ -66,5 +67,7 @@ class FileWriter:
     async def _remove(self) -> None:
         # Closing first: a bucket keeps the parts of an upload that was never completed, unseen and paid for.
         await self.close()
-        with our_errors("gone"):
-            await obstore.delete_async(self._storage.objects, self._path)
+        # Whoever left while it was being kept may have left metadata, which would list a file that has no data.
+        for path in (self._path, f"meta/{self.file_id}"):
+            with suppress(FileMissing), our_errors("gone"):
+                await obstore.delete_async(self._storage.objects, path)

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from broker.errors import SessionsFull
+from broker.errors import NoSessions, SessionsFull
 
 Count = Annotated[int, Meta(ge=1)]
 CountOrNone = Annotated[int, Meta(ge=0)]
@@ -48,7 +48,9 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_sessions(limits: Limits, *, open_now: int, first_ends_in_seconds: float) -> None:
-    """For whoever makes a session, of a tenant that has so many. Raises `SessionsFull`."""
+    """For whoever makes a session, of a tenant that has so many. Raises `SessionsFull`, or `NoSessions`."""
+    if limits.sessions == 0:
+        raise NoSessions("This tenant may open no sessions: its limit is 0.")
     if limits.sessions is not None and open_now >= limits.sessions:
         text = f"This tenant has {open_now} sessions, limit {limits.sessions}; the first ends in at most "
         raise SessionsFull(

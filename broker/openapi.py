@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from broker import bodies
-from broker.errors import INTERNAL, TABLE, SchemaError, Unauthenticated, kind_of
+from broker.errors import INTERNAL, TABLE, KeyInUse, SchemaError, Unauthenticated, kind_of
 from broker.operations import (
     ASKED_REQUEST_ID,
     CONNECTION,
@@ -193,7 +193,6 @@ def _event(name: str, kind: type) -> Object:
 
 def _failed(status: int, each: Operation) -> Object:
     reasons = _reasons(status, each)
-    again = {"Retry-After": RETRY_AFTER} if status in (429, 503) else {}
     narrowed = {"properties": {"code": {"enum": [example["code"] for _, example in reasons]}}}
     content = {
         "schema": {"allOf": [_reference(bodies.ErrorBody), narrowed]},
@@ -201,9 +200,17 @@ def _failed(status: int, each: Operation) -> Object:
     }
     return {
         "description": "\n".join(f"* `{example['code']}`: {text}" for text, example in reasons),
-        "headers": _headers(again, from_connection=status in CONNECTION),
+        "headers": _headers(_again(status, each), from_connection=status in CONNECTION),
         "content": {"application/json": content},
     }
+
+
+def _again(status: int, each: Operation) -> dict[str, Header]:
+    if status in (429, 503):
+        return {"Retry-After": RETRY_AFTER}
+    if status == TABLE[KeyInUse].status and KeyInUse in each.errors:  # of several with this status the only one
+        return {"Retry-After": msgspec.structs.replace(RETRY_AFTER, required=False)}
+    return {}
 
 
 def _reasons(status: int, each: Operation) -> list[tuple[str, Object]]:

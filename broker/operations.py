@@ -196,7 +196,7 @@ OPERATIONS = (
         status=201,
         answer=schemas.OpenSession,
         example={"ttl_seconds": 3600},
-        errors=(*WITH_INPUTS, *IN_SANDBOX, errors.SessionsFull),
+        errors=(*WITH_INPUTS, *IN_SANDBOX, errors.SessionsFull, errors.NoSessions),
     ),
     Operation(
         method="post",

@@ -18,7 +18,7 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from broker.errors import SessionMissing, SessionsFull
+from broker.errors import NoSessions, SessionMissing, SessionsFull
 from broker.limits import check_sessions
 from broker.session_metrics import SessionMetrics
 from broker.tenants import Tenant
@@ -200,7 +200,9 @@ class Sessions:
         return {**self._held, **{each.session_id: each for each in everybodys}}
 
     def _check_room(self, tenant: Tenant) -> None:
-        """Raises `SessionsFull`."""
+        """Raises `SessionsFull`, or `NoSessions`."""
+        if self._most == 0:
+            raise NoSessions("This service opens no sessions: its limit is 0.")
         every = self._every().values()
         theirs = [each for each in every if each.tenant == tenant.name]
         check_sessions(tenant.limits, open_now=len(theirs), first_ends_in_seconds=_first_end_seconds(theirs))

@@ -12,8 +12,8 @@ from broker.quotas import Kind, charge
 from broker.upkeep import again_and_again
 
 MAX_INTERVAL_SECONDS = 60.0
-# Data without metadata is a file on its way for some milliseconds, and lost after this. Half-written local files grow
-# at least every 30 s, or their upload is given up.
+# Data without metadata is a file on its way for some milliseconds, and lost after this; metadata without data is one
+# whose keeping was given up. Half-written local files grow at least every 30 s, or their upload is given up.
 ORPHAN_SECONDS = 600.0
 # A download that began just before the end of a file's time may go on for so long.
 READ_GRACE_SECONDS = 30.0
@@ -33,12 +33,12 @@ async def sweep(store: FileStore) -> list[Metadata]:
     """Remove what is too old, and add up what is left. Returns the files whose time was up."""
     before = store.quotas.counted(Kind.FILES)
     data = {file_id: each async for file_id, each in store.objects("data")}
-    known = await store.all_metadata([file_id async for file_id, _ in store.objects("meta")])
+    described = {file_id: each async for file_id, each in store.objects("meta")}
+    known = await store.all_metadata(list(described))
     expired = {file_id for file_id, each in known.items() if store.is_expired(each, grace_seconds=READ_GRACE_SECONDS)}
     lost_before = store.clock() - ORPHAN_SECONDS
-    lost = {
-        file_id for file_id in data.keys() - known.keys() if data[file_id]["last_modified"].timestamp() < lost_before
-    }
+    found, whole = {**described, **data}, data.keys() & known.keys()
+    lost = {file_id for file_id in found.keys() - whole if found[file_id]["last_modified"].timestamp() < lost_before}
     for file_id in expired | lost:
         await store.remove(file_id)
     kept = {file_id: data[file_id]["size"] for file_id in data.keys() - expired - lost}

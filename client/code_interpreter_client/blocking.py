@@ -12,7 +12,7 @@ import httpx
 from code_interpreter_client import calls
 from code_interpreter_client.calls import Call, EventReader, Options, Run
 from code_interpreter_client.errors import ServiceRefused, ServiceUnreachable
-from code_interpreter_client.exchange import heard, request
+from code_interpreter_client.exchange import heard, key_headers, request
 from code_interpreter_client.retrying import Retrying
 from code_interpreter_client.values import BashResult, Event, Result, Session, StoredFile
 
@@ -35,7 +35,7 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._http = http or httpx.Client(base_url=url)
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._headers = key_headers(api_key)
         self._retrying = retrying or Retrying()
         self._sleep = sleep
 

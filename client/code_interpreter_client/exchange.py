@@ -22,6 +22,11 @@ def request(http: httpx.Client | httpx.AsyncClient, call: Call[object], headers:
     )
 
 
+def key_headers(api_key: str | None) -> dict[str, str]:
+    """Both of its headers: of an address with `user:password@` httpx makes an `Authorization` in place of ours."""
+    return {"Authorization": f"Bearer {api_key}", "X-API-Key": api_key} if api_key else {}
+
+
 @contextmanager
 def heard() -> Iterator[None]:
     """What breaks on the way comes out as ours."""

@@ -40,7 +40,7 @@ class OutputFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._abandon()
+        self.abandon()
         os.close(self._root)
 
     def write(self, path: str, data: bytes, *, last: bool) -> None:
@@ -51,9 +51,9 @@ class OutputFolder:
             _write_all(self._file, data)
             if last:
                 self._name(path.rpartition("/")[2])
-                self._abandon()
+                self.abandon()
         except (OSError, UnicodeEncodeError) as error:
-            self._abandon()
+            self.abandon()
             raise NotWritten(_why(path, error, overwrite=self._overwrite)) from error
 
     def _begin(self, path: str) -> None:
@@ -81,9 +81,14 @@ class OutputFolder:
         if not self._overwrite:
             # Not by `link`, which some file systems lack: the name is taken first, and then it is ours to replace.
             os.close(os.open(name, _NEW_FILE, 0o644, dir_fd=self._folder))
-        os.rename(self._partial, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        try:
+            os.rename(self._partial, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        except OSError:
+            if not self._overwrite:
+                os.unlink(name, dir_fd=self._folder)
+            raise
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         """Forget the file under way; of one that was not named nothing stays."""
         if self._file >= 0:
             os.close(self._file)

@@ -142,6 +142,26 @@ class NeverStops(FakeSupervisor):
         self.channel.endless = lambda: self.writer.line(wire.Output(stream="stdout", data=b"."), run)
 
 
+class EndsAtSession(FakeSupervisor):
+    def become_session(self, run: str) -> None:
+        self.channel.end()
+
+
+class EndsAtShell(FakeSupervisor):
+    def shell(self, run: str) -> None:
+        self.channel.end()
+
+
+class LiesAtSession(FakeSupervisor):
+    def become_session(self, run: str) -> None:
+        self.channel.say(b"\xff\n")
+
+
+class LiesAtShell(FakeSupervisor):
+    def shell(self, run: str) -> None:
+        self.channel.say(b"\xff\n")
+
+
 ONE_OUTPUT = wire.Output(stream="stdout", data=b"hi")
 ONE_FILE = wire.File(path="a.txt", data=b"a", last=True)
 AN_OPEN_FILE = wire.File(path="a.txt", data=b"a", last=False)

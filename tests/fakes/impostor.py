@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -12,16 +12,17 @@ Answers = Mapping[str, tuple[int, bytes]]
 
 
 @contextmanager
-def impostor(answers: Answers, asked: list[bytes] | None = None) -> Iterator[str]:
-    """Its address, while it answers; `asked` takes the bodies that it was sent."""
+def impostor(answers: Answers, asked: list[bytes] | None = None, *, breaks_off: Collection[str] = ()) -> Iterator[str]:
+    """Its address, while it answers; `asked` takes the bodies that it was sent. Of `breaks_off` the end is lacking."""
     bodies = [] if asked is None else asked
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             bodies.append(self.rfile.read(int(self.headers.get("Content-Length", 0))))
-            status, body = answers.get(f"{self.command} {self.path}", (404, b"<html>"))
+            asked_for = f"{self.command} {self.path}"
+            status, body = answers.get(asked_for, (404, b"<html>"))
             self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(body) + (asked_for in breaks_off)))
             self.end_headers()
             self.wfile.write(body)
 

@@ -19,7 +19,14 @@ from broker.validation import execute_request
 from pool import PoolTimeout, session
 from sandbox_runtime import wire
 from tests.fakes.backend import FakeBackend
-from tests.fakes.faults import EndsWithoutAnOutcome, SpeaksGarbage
+from tests.fakes.faults import (
+    EndsAtSession,
+    EndsAtShell,
+    EndsWithoutAnOutcome,
+    LiesAtSession,
+    LiesAtShell,
+    SpeaksGarbage,
+)
 from tests.fakes.supervisor import FakeSupervisor
 from tests.http_service import Running, faulty
 from tests.integration.scenes import BODIES, NEVER, Said, Scene, said
@@ -297,6 +304,12 @@ class Busy(FakeSupervisor):
 
 
 def no_more_sessions(scene: Scene) -> Said:
+    service = scene.make(max_sessions=1)
+    scene.send(service)
+    return said(scene.send(service))
+
+
+def no_sessions_at_all(scene: Scene) -> Said:
     return said(scene.send(scene.make(max_sessions=0)))
 
 
@@ -343,26 +356,6 @@ def in_a_bad_sandbox(scene: Scene, kinds: dict[str, type[FakeSupervisor]]) -> Sa
     return said(scene.send(service, id=scene.opened(service) if scene.name == "bash" else str(uuid.uuid4())))
 
 
-class EndsAtSession(FakeSupervisor):
-    def become_session(self, run: str) -> None:
-        self.channel.end()
-
-
-class EndsAtShell(FakeSupervisor):
-    def shell(self, run: str) -> None:
-        self.channel.end()
-
-
-class LiesAtSession(FakeSupervisor):
-    def become_session(self, run: str) -> None:
-        self.channel.say(b"\xff\n")
-
-
-class LiesAtShell(FakeSupervisor):
-    def shell(self, run: str) -> None:
-        self.channel.say(b"\xff\n")
-
-
 PROVOKED: dict[Said, Callable[[Scene], Said]] = {
     (400, "bad_http"): two_hosts,
     (408, "bad_http"): half_a_head,
@@ -390,6 +383,7 @@ PROVOKED: dict[Said, Callable[[Scene], Said]] = {
     (429, "pool_saturated"): a_full_queue,
     (503, "pool_timeout"): no_sandbox_in_time,
     (429, "sessions_full"): no_more_sessions,
+    (403, "no_sessions"): no_sessions_at_all,
     (507, "storage_full"): a_full_store,
     (503, "storage_failed"): a_failing_store,
     (503, "pool_closed"): the_end_of_the_service,

@@ -66,6 +66,7 @@ def test_a_file_of_mine_is_replaced_only_where_that_is_asked_for(shell: Shell) -
     write = ("-c", "open('f', 'w').write('theirs')")
     ended = shell("exec", "--output", ".", *write)
     assert ((shell.folder / "f").read_text(), "--overwrite" in sentence(ended)) == ("mine", True)
+    assert ended.returncode == 125
     shell("exec", "--output", ".", "--overwrite", *write)
     assert (shell.folder / "f").read_text() == "theirs"
 
@@ -95,6 +96,21 @@ def test_json_says_everything_at_the_end(shell: Shell) -> None:
     said = json.loads(ended.stdout)
     assert (said["stdout"], said["exit_code"], said["reason"], ended.returncode) == ("a\n", 3, "exited", 3)
     assert (said["files"][0]["path"], list(said["files_not_written"])) == ("f", ["f"])
+
+
+def test_a_file_that_breaks_off_costs_neither_the_result_nor_the_next_file(tmp_path: Path) -> None:
+    files = [{"path": name, "kind": "file", "file_id": name} for name in ("a", "b")]
+    result = {"stdout": "hi", "stderr": "", "exit_code": 0, "timed_out": False, "duration_ms": 1, "files": files}
+    answers = {
+        "POST /v1/execute": (200, json.dumps(result).encode()),
+        "GET /v1/files/a": (200, b"half"),
+        "GET /v1/files/b": (200, b"whole"),
+    }
+    with impostor(answers, breaks_off=["GET /v1/files/a"]) as url:
+        ended = Shell(url, tmp_path)("exec", "--json", "--output", "out", "-c", "")
+    said = json.loads(ended.stdout)
+    assert (said["stdout"], list(said["files_not_written"]), ended.returncode) == ("hi", ["a"], 125)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {"b": b"whole"}
 
 
 def test_output_comes_as_it_is_made_and_control_c_leaves_no_sandbox(shell: Shell, local: Running) -> None:

@@ -64,9 +64,16 @@ def test_one_that_fails_does_not_stop_the_others(shell: Shell) -> None:
     assert (shell.folder / "f").read_bytes() == b"x"
     put = shell("files", "put", "nothing", "f")
     assert (put.returncode, len(put.stdout.splitlines()), "No such file" in sentence(put)) == (125, 1, True)
+    put = shell("files", "put", "--json", "nothing", "f")
+    assert (put.returncode, [each["filename"] for each in json.loads(put.stdout)]) == (125, ["f"])
     deleted = shell("files", "delete", "nothing", file_id)
     assert (deleted.returncode, sentence(deleted)) == (125, "File with ID 'nothing' not found")
     assert file_id not in shell.said("files", "list")
+
+
+def test_where_nothing_could_be_stored_a_machine_reads_why(tmp_path: Path) -> None:
+    ended = Shell("http://127.0.0.1:1", tmp_path)("files", "put", "--json", "missing")
+    assert (ended.returncode, json.loads(ended.stdout)["error"]["code"]) == (125, "not_done")
 
 
 def test_a_file_that_is_too_large_is_a_sentence(make_service: MakeService, tmp_path: Path) -> None:
@@ -91,6 +98,7 @@ def test_a_command_that_is_wrong_is_told_how_it_should_be(tmp_path: Path, args: 
 
 
 HOSTILE = ["../evil", "/tmp/evil", "a/../../evil", ".bashrc", "..", "", "a\0b", "\ud800", "x" * 300]
+HOSTILE += ["--checkpoint-action=exec=sh", "-rf", "a\x1b[2J", "a\nb", "fdp\u202etxt.exe"]
 
 
 @pytest.mark.parametrize("name", HOSTILE)

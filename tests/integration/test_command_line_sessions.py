@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import Shell, sentence
+from tests.fakes.impostor import impostor
 from tests.http_service import Running, running
 
 
@@ -73,6 +74,23 @@ def test_a_shell_of_its_own_leaves_no_session(shell: Shell, service: Running) ->
     service.until(lambda: not len(service.service.sessions))
 
 
+def test_a_line_that_is_refused_costs_neither_the_shell_nor_its_session(shell: Shell) -> None:
+    long = b"true " + b"x" * 140_000
+    ended = shell("sessions", "shell", stdin=b"echo kept > f\n" + long + b"\ncat f\n")
+    assert (ended.stdout, ended.returncode, len(sentence(ended)) > 20) == (b"kept\n", 0, True)
+    assert shell("sessions", "shell", stdin=long).returncode == 125
+
+
+def test_a_connection_that_breaks_off_costs_its_line(tmp_path: Path) -> None:
+    asked: list[bytes] = []
+    run = "POST /v1/sessions/s/bash"
+    with impostor({run: (200, b"{")}, asked, breaks_off=[run]) as url:
+        ended = Shell(url, tmp_path)("sessions", "shell", "s", stdin=b"first\nsecond\n")
+    assert [json.loads(body)["cmd"] for body in asked] == ["first", "second"]
+    said = ended.stderr.decode().splitlines()
+    assert (ended.returncode, ["No whole answer" in line for line in said]) == (125, [True, True])
+
+
 def test_a_person_sees_a_prompt_and_ends_it_with_control_d(shell: Shell, session: str) -> None:
     seen = shell.on_a_terminal("sessions", "shell", session, typed=b"echo $((6 * 7))\n\x04")
     assert seen.endswith(b"$ 42\r\n$ \r\n")
@@ -92,6 +110,14 @@ def test_a_program_runs_among_the_files_of_a_session(shell: Shell, session: str)
     assert (ended.stdout, ended.returncode) == (b"there\nsent\n", 0)
     assert shell.said("sessions", "bash", session, "cat made") == "x"
     assert (shell.folder / "out/made").read_text() == "x"
+
+
+@pytest.mark.parametrize("args", [("bash", "s", "-"), ("shell", "s")])
+def test_a_command_that_is_not_utf_8_is_a_sentence(tmp_path: Path, args: tuple[str, ...]) -> None:
+    for mode in ("strict", "surrogateescape"):
+        shell = Shell("http://127.0.0.1:1", tmp_path, PYTHONIOENCODING=f"utf-8:{mode}")
+        ended = shell("sessions", *args, stdin=b"echo \xff\n")
+        assert (ended.returncode, "is not UTF-8" in sentence(ended)) == (125, True)
 
 
 def test_more_than_may_be_open_is_a_sentence(shell: Shell) -> None:

@@ -28,6 +28,8 @@ def service(make_service: Any, tmp_path: Path) -> Running:
         {"Authorization": f"bearer  {ANA}"},
         {"X-API-Key": ANA},
         {"Authorization": "Basic cHJveHk6b3du", "X-API-Key": ANA},
+        {"Authorization": "Bearer the-gateways-own", "X-API-Key": ANA},
+        {"Authorization": f"Bearer {ANA}", "X-API-Key": ""},
     ],
 )
 def test_a_key_is_sent_as_bearer_or_in_its_own_header(service: Running, headers: dict[str, str]) -> None:
@@ -43,7 +45,7 @@ def test_a_key_is_sent_as_bearer_or_in_its_own_header(service: Running, headers:
         ({"Authorization": f"Basic {ANA}"}, "This service needs an API key"),
         ({"Authorization": "Bearer wrong"}, "not known here"),
         ({"X-API-Key": ANA[:-1]}, "not known here"),
-        ({"Authorization": "Bearer wrong", "X-API-Key": ANA}, "not known here"),
+        ({"Authorization": f"Bearer {ANA}", "X-API-Key": "wrong"}, "not known here"),
     ],
 )
 def test_without_a_known_key_it_is_401_and_runs_nothing(

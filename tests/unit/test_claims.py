@@ -51,6 +51,42 @@ async def test_of_many_who_claim_at_once_one_has_it_and_all_know_which(tmp_path:
     assert len(standing) == 20
 
 
+async def test_a_claim_that_the_store_made_at_its_second_try_is_not_lost_when_it_cannot_be_read(
+    claims: Claims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = claims._create
+
+    async def tried_twice(name: str, claim: Claim) -> bool:
+        return await create(name, claim) and await create(name, claim)
+
+    async def fails(_name: str) -> Claim | None:
+        raise StorageFailed("broken")
+
+    with monkeypatch.context() as store:
+        store.setattr(claims, "_create", tried_twice)
+        store.setattr(claims, "_read", fails)
+        with pytest.raises(StorageFailed):
+            await claims.make("name", claims.new("digest"))
+    standing = await claims.make("name", claims.new("digest"))
+    assert claims.takes_over(standing, "digest")
+
+
+async def test_a_claim_is_made_though_the_clock_jumps_and_another_forgets_it(
+    claims: Claims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, now = claims._create, claims.clock()
+
+    async def overtaken(name: str, claim: Claim) -> bool:
+        monkeypatch.setattr(claims, "_create", create)
+        claims.clock = lambda: now + 10_000
+        await claims.make("other", claims.new("digest"))
+        return await create(name, claim)
+
+    monkeypatch.setattr(claims, "_create", overtaken)
+    claim = claims.new("digest")
+    assert await claims.make("name", claim) == claim
+
+
 async def test_a_released_claim_can_be_made_again(claims: Claims) -> None:
     await claims.make("name", claims.new("digest"))
     await claims.release("name")

@@ -190,3 +190,11 @@ async def test_the_awaiting_client_tries_again_and_sends_the_same() -> None:
         client = AsyncClient(http=http, api_key="secret", sleep=busy.nap)
         assert (await client.execute("print('hi')", idempotency_key="k")).stdout == "hi"
     assert busy.is_asked_twice_with("k")
+
+
+def test_a_key_comes_through_an_address_that_has_a_password() -> None:
+    busy = Busy()
+    with httpx.Client(base_url="http://user:password@service", transport=busy.transport) as http:
+        Client(http=http, api_key="secret", sleep=busy.slept.append).execute("1")
+    sent = busy.asked[0].headers
+    assert (sent["Authorization"].partition(" ")[0], sent["X-API-Key"]) == ("Basic", "secret")

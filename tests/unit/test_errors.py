@@ -45,6 +45,7 @@ STATUSES = {
     errors.Unauthenticated: 401,
     errors.RateLimited: 429,
     errors.SessionsFull: 429,
+    errors.NoSessions: 403,
 }
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import uuid
 from pathlib import Path
+from typing import Any
 
 import anyio
+import obstore
 import pytest
 
 from broker import sweep as sweeping
@@ -99,6 +101,26 @@ async def test_a_write_that_is_cancelled_leaves_nothing(store: FileStoreAt) -> N
     assert store.on_disk() == []
 
 
+async def test_a_file_that_nobody_wants_while_it_is_being_kept_leaves_nothing(
+    store: FileStoreAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_async = obstore.put_async
+
+    async def put_and_unheard_of(*args: Any, **options: Any) -> None:
+        await put_async(*args, **options)
+        scope.cancel()
+        await anyio.sleep_forever()
+
+    writer = store.write()
+    await writer.write(b"x")
+    monkeypatch.setattr(obstore, "put_async", put_and_unheard_of)
+    with anyio.CancelScope() as scope:
+        await store.keep(writer, "a.txt")
+    assert store.on_disk() == [writer.file_id] * 2
+    await writer.abandon()
+    assert (store.on_disk(), await store.listing(), store.quotas.used_bytes) == ([], [], 0)
+
+
 async def test_a_file_expires_on_read_at_once_and_on_disk_at_the_next_sweep(store: FileStoreAt) -> None:
     file_id = await put(store, b"x")
     store.turn.now += 99
@@ -126,7 +148,8 @@ async def test_age_survives_a_restart_and_a_copied_folder(store: FileStoreAt) ->
 
 async def test_what_a_killed_service_left_is_swept_once_it_is_certain(store: FileStoreAt) -> None:
     kept = await put(store, b"kept")
-    lost, partial = str(uuid.uuid4()), str(uuid.uuid4())
+    lost, partial, empty = str(uuid.uuid4()), str(uuid.uuid4()), await put(store, b"gone")
+    (store.folder / "data" / empty).unlink()
     (store.folder / "data" / lost).write_bytes(b"complete but without metadata")
     (store.folder / "data" / f"{partial}#1").write_bytes(b"half")
     (store.folder / "meta" / f"{partial}#1").write_bytes(b"{")
@@ -134,7 +157,7 @@ async def test_what_a_killed_service_left_is_swept_once_it_is_certain(store: Fil
         age(path, START)
     store.turn.now = START + 10
     await sweep(store)
-    assert len(store.on_disk()) == 5
+    assert len(store.on_disk()) == 6
     store.ttl_seconds = 10**6
     store.turn.now = START + ORPHAN_SECONDS + 1
     await sweep(store)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from broker import keys
-from broker.errors import SessionsFull
+from broker.errors import NoSessions, SessionsFull, answer
 from broker.keys import KeysBroken, digest, line_for, parse
 from broker.limits import Limits, check_sessions
 
@@ -117,3 +117,10 @@ def test_a_tenant_has_as_many_sessions_as_it_may() -> None:
     with pytest.raises(SessionsFull, match="2 sessions, limit 2") as found:
         check_sessions(Limits(sessions=2), open_now=2, first_ends_in_seconds=40.0)
     assert found.value.retry_after_seconds == 40.0
+
+
+def test_a_tenant_that_may_have_none_is_not_told_to_come_back() -> None:
+    with pytest.raises(NoSessions, match="its limit is 0") as found:
+        check_sessions(Limits(sessions=0), open_now=0, first_ends_in_seconds=1.0)
+    assert not answer(found.value).kind.retryable
+    assert answer(found.value).retry_after_seconds is None

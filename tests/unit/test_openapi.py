@@ -112,6 +112,12 @@ def test_who_is_sent_away_is_told_for_how_long(status: int):
     assert all("Retry-After" in each["headers"] for each in refusals if each)
 
 
+def test_who_waits_for_a_run_elsewhere_may_be_told_for_how_long():
+    keyed = [name for name in NAMES if "key_in_use" in codes(name, 409)]
+    headers = [operation(name)["responses"]["409"]["headers"] for name in keyed]
+    assert [each["Retry-After"]["required"] for each in headers] == [False] * len(keyed) != []
+
+
 # --- keys -----------------------------------------------------------------------------------
 
 

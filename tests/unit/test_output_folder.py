@@ -92,6 +92,14 @@ def test_a_full_disk_costs_the_file_and_not_the_others(root: Path, monkeypatch: 
     assert [path.name for path in root.iterdir()] == ["small"]
 
 
+def test_a_file_that_gets_no_name_leaves_none(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, failed = OutputFolder(root), OSError(errno.EIO, "Input/output error")
+    monkeypatch.setattr(os, "rename", Mock(side_effect=failed))
+    with pytest.raises(NotWritten, match="'f' cannot be written: Input/output error"):
+        folder.write("f", b"x", last=True)
+    assert list(root.iterdir()) == []
+
+
 def test_of_a_file_that_was_not_complete_nothing_stays(root: Path) -> None:
     with OutputFolder(root) as folder:
         folder.write("half", b"x", last=False)

@@ -100,7 +100,7 @@ def judge(error: Exception) -> Ending:
 
 
 def _text(error: Exception) -> str:
-    if isinstance(error, UnicodeEncodeError):
+    if isinstance(error, UnicodeEncodeError | UnicodeDecodeError):
         return "What was typed is not UTF-8, and so cannot be sent."
     known = isinstance(error, CodeInterpreterError | Impossible | NotWritten | OSError)
     return str(error) if known else of_its_own(error)
@@ -115,11 +115,16 @@ def _facts(error: Exception) -> Json:
 
 def exit_code(status: int | None) -> int:
     """Ours, of a program's."""
-    return TIMED_OUT if status is None else status & 0xFF
+    if status is None:
+        return TIMED_OUT
+    return status if 0 <= status <= 255 else NOT_DONE  # its low byte may be 0, which says that all went well
 
 
-def each(names: Iterable[str], act: Callable[[str], object]) -> int:
-    """As `rm` does it: one that fails is said and does not stop the others, and shows in the exit code."""
+def each(names: Iterable[str], act: Callable[[str], object], *, failed: list[Exception] | None = None) -> int:
+    """As `rm` does it: one that fails is said and does not stop the others, and shows in the exit code.
+
+    `failed` takes the errors.
+    """
     status = 0
     for name in names:
         try:
@@ -129,4 +134,6 @@ def each(names: Iterable[str], act: Callable[[str], object]) -> int:
         except (ServiceRefused, NotWritten, Impossible, OSError) as error:
             say(str(error))
             status = NOT_DONE
+            if failed is not None:
+                failed.append(error)
     return status

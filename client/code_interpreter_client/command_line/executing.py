@@ -13,12 +13,12 @@ import click
 from code_interpreter_client.blocking import Client
 from code_interpreter_client.calls import Options
 from code_interpreter_client.command_line.durations import whole_ms
-from code_interpreter_client.command_line.endings import Impossible, exit_code, say
+from code_interpreter_client.command_line.endings import NOT_DONE, Impossible, exit_code, say
 from code_interpreter_client.command_line.fetching import fetch
 from code_interpreter_client.command_line.inputs import file_options, inputs
 from code_interpreter_client.command_line.service_options import calls_service, json_wanted, timeout
 from code_interpreter_client.command_line.terminal import as_json, show
-from code_interpreter_client.errors import ServiceRefused, ServiceUnreachable
+from code_interpreter_client.errors import CodeInterpreterError, ServiceUnreachable
 from code_interpreter_client.output_folder import NotWritten, OutputFolder
 from code_interpreter_client.values import Output, Result
 
@@ -34,7 +34,8 @@ The program is FILE, - for stdin, or the text of -c; ARGS are its arguments, and
 Its stdin is ours, read to its end before the start, unless that is a terminal: </dev/null gives it none. Its output
 comes as it is made. Ctrl-C ends it, and its sandbox with it.
 
-The exit status is the program's; 124 when its time was up, 125 when it could not be run, 2 when the command was wrong.
+The exit status is the program's; 124 when its time was up, 125 when it could not be run or a file not be written, 2
+when the command was wrong.
 """
 
 
@@ -90,7 +91,8 @@ def exec_command(
         click.echo(as_json({**asdict(result), "files_not_written": trouble}))
     else:
         _remarks(result, trouble, has_folder=folder is not None)
-    return exit_code(result.exit_code)
+    # A script that goes by the status alone would read a file of yesterday.
+    return exit_code(result.exit_code) or (NOT_DONE if trouble else 0)
 
 
 def _given(*, stdin: str | None, args: tuple[str, ...], env: dict[str, str], session_id: str | None) -> Options:
@@ -143,11 +145,11 @@ def _taken_over(client: Client, result: Result, folder: OutputFolder) -> dict[st
     for file in result.files:
         try:
             fetch(client, file.file_id, folder, file.path)
-            with suppress(ServiceRefused):
+            with suppress(CodeInterpreterError):
                 client.delete_file(file.file_id)
         except NotWritten as error:
             trouble[file.path] = f"{error} It is stored as {file.file_id}."
-        except ServiceRefused as error:
+        except CodeInterpreterError as error:
             trouble[file.path] = f"{file.path} could not be fetched: {error}"
     return trouble
 

@@ -10,7 +10,7 @@ import click
 
 from code_interpreter_client.blocking import Client
 from code_interpreter_client.command_line.durations import whole_ms
-from code_interpreter_client.command_line.endings import each, exit_code, say
+from code_interpreter_client.command_line.endings import NOT_DONE, each, exit_code, judge, say
 from code_interpreter_client.command_line.inputs import file_options, inputs
 from code_interpreter_client.command_line.service_options import (
     calls_service,
@@ -19,7 +19,7 @@ from code_interpreter_client.command_line.service_options import (
     timeout,
 )
 from code_interpreter_client.command_line.terminal import as_json, moment, printable, show
-from code_interpreter_client.errors import CodeInterpreterError
+from code_interpreter_client.errors import CodeInterpreterError, ServiceRefused, ServiceUnreachable
 from code_interpreter_client.values import BashResult
 
 ttl = click.option(
@@ -122,6 +122,12 @@ def _typed(client: Client, session_id: str, timeout_ms: int, *, raw: bool) -> in
             status = _shown(client.bash(session_id, line, timeout_ms=timeout_ms), raw=raw) if line.strip() else status
         except KeyboardInterrupt:
             say("the command was ended")
+        except (ServiceRefused, ServiceUnreachable, UnicodeEncodeError) as error:
+            if isinstance(error, ServiceRefused) and error.code == "session_not_found":
+                raise
+            # One line that was not run is no reason to close a session, with all files that are in it.
+            say(judge(error).sentence)
+            status = NOT_DONE
     return status
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from code_interpreter_client.blocking import Client
-from code_interpreter_client.command_line.endings import Impossible, each
+from code_interpreter_client.command_line.endings import Impossible, each, judge
 from code_interpreter_client.command_line.fetching import fetch
 from code_interpreter_client.command_line.service_options import calls_service, json_wanted, service_options
 from code_interpreter_client.command_line.terminal import as_json, moment, printable, table
@@ -46,15 +46,17 @@ def put(client: Client, name: str | None, json_wanted: bool, paths: tuple[str, .
     if name is None and "-" in paths:
         raise click.UsageError("stdin has no name; --name gives it one.")
     stored: list[StoredFile] = []
+    failed: list[Exception] = []
 
     def store(path: str) -> None:
         stored.append(client.upload(_read(path), name or Path(path).name))
         if not json_wanted:
             click.echo(printable(stored[-1].file_id))  # at once: what comes later may fail
 
-    status = each(paths, store)
+    status = each(paths, store, failed=failed)
     if json_wanted:
-        click.echo(as_json([asdict(file) for file in stored]))
+        nothing_done = judge(failed[0]).report if failed and not stored else None
+        click.echo(as_json(nothing_done or [asdict(file) for file in stored]))
     return status
 
 
@@ -113,11 +115,11 @@ def _plain(file_id: str, names: dict[str, str]) -> str:
         raise Impossible(f"File with ID '{file_id}' not found")
     name = names[file_id]
     # SECURITY: the name is a program's or the service's choice. None may become a shell's start file, or lie in another
-    # folder than the one asked for (tests/integration/test_command_line_files.py).
-    if "/" in name or name.startswith("."):
-        raise NotWritten(
-            f"{file_id} is called {name!r}, which is hidden or in a folder; -o FILE says where it is to be."
-        )
+    # folder than the one asked for; nor be an option to who types `tar -cf x *` there, or move the cursor of who lists
+    # it (tests/integration/test_command_line_files.py).
+    if "/" in name or name.startswith((".", "-")) or not name.isprintable():
+        reason = "which is hidden, in a folder, an option or not to be shown"
+        raise NotWritten(f"{file_id} is called {name!r}, {reason}; -o FILE says where it is to be.")
     return name
 
 
