@@ -1,9 +1,9 @@
 """Programs that leave whatever they can, and look for what another has left.
 
-`CODE_INTERPRETER_RESIDUE_RUNS` says how many; the suite affords a few hundred. A residue is what a program finds and
-the first program of its sandbox did not. By design, and not looked at: the hash seed and the layout of memory are those
-of the zygote; the next pid and inode numbers, and the zygote's CPU time, only ever grow; ctime tells of the cleaning,
-and so does mtime where a place is not the program's own (in pods).
+`CODE_INTERPRETER_RESIDUE_RUNS` says how many; the suite affords a hundred, on each backend. A residue is what a program
+finds and the first program of its sandbox did not. By design, and not looked at: the hash seed and the layout of memory
+are those of the zygote; the next pid and inode numbers, and the zygote's CPU time, only ever grow; ctime tells of the
+cleaning, and so does mtime where a place is not the program's own (in pods).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-RUNS = int(os.environ.get("CODE_INTERPRETER_RESIDUE_RUNS", "200"))
+RUNS = int(os.environ.get("CODE_INTERPRETER_RESIDUE_RUNS", "100"))
 EACH_MEMORY = 5
 """In every so many runs all memory is searched, which takes 0.1 s."""
 
