@@ -40,4 +40,4 @@ async def _run(running: Service, count: int) -> int:
     samples = await load.in_turn(
         CALLERS, lambda: next(left, None) is None, lambda: running.client.execute(body), load.printed_one
     )
-    return sum(load.failures(samples).values())
+    return load.failed(samples)

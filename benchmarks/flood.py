@@ -18,7 +18,6 @@ from benchmarks.client import Client
 from benchmarks.rows import Row
 from benchmarks.scale import Scale
 from benchmarks.service import POLL_SECONDS, service
-from benchmarks.spread import percentile
 from broker.keys import line_for
 
 CROWD = 200
@@ -52,9 +51,9 @@ async def _measured(keys: Path, count: int) -> list[Row]:
 
 
 def _rows(alone: list[load.Sample], fair: list[load.Sample], fifo: list[load.Sample], interval_ms: float) -> list[Row]:
-    p95, baseline, plain = (_p95_ms(samples) for samples in (fair, alone, fifo))
+    p95, baseline, plain = (load.ms(samples, 95) for samples in (fair, alone, fifo))
     figures = {"alone": load.figures(alone), "beside_it": load.figures(fair), "fifo": load.figures(fifo)}
-    failures = sum(len(load.failures(samples)) for samples in (alone, fair, fifo))
+    failures = sum(map(load.failed, (alone, fair, fifo)))
     return [
         Row(
             what=f"print(1) at {RATE:.0f}/s of one tenant while another has {CROWD} waiting, p95",
@@ -95,7 +94,3 @@ async def _flood(client: Client) -> AsyncIterator[list[None]]:
         finally:
             for each in crowd:
                 each.cancel()
-
-
-def _p95_ms(samples: list[load.Sample]) -> float:
-    return percentile([sample.seconds for sample in samples], 95) * 1000

@@ -18,7 +18,7 @@ async def health(scale: Scale) -> list[Row]:
         due = load.arrivals(RATE, min(scale.arrivals, 300))
         samples = await load.on_schedule(due, lambda: running.client.get("/health"), load.answered)
     figures = load.figures(samples)
-    return [Row(what="/health, p50 (client and HTTP alone)", value=_ms(samples, 50), unit="ms", details=figures)]
+    return [Row(what="/health, p50 (client and HTTP alone)", value=load.ms(samples, 50), unit="ms", details=figures)]
 
 
 async def first_print(scale: Scale) -> list[Row]:
@@ -30,10 +30,12 @@ async def first_print(scale: Scale) -> list[Row]:
     details = {"rate": RATE, **load.figures(samples), "bare": spread_ms(bare)}
     return [
         _ratio_row(f"print(1) at {RATE:.0f}/s, p50 ÷ bare interpreter", samples, bare, 0.6, 0.3, details),
-        Row(what="  its p50", value=_ms(samples, 50), unit="ms"),
-        Row(what="  its p99", value=_ms(samples, 99), unit="ms", bar=25, aim=10),
-        Row(what="  its failures", value=_failed(samples), unit="", bar=0),
-        Row(what=f"  its p99 at {FASTER_RATE:.0f}/s", value=_ms(faster, 99), unit="ms", details=load.figures(faster)),
+        Row(what="  its p50", value=load.ms(samples, 50), unit="ms"),
+        Row(what="  its p99", value=load.ms(samples, 99), unit="ms", bar=25, aim=10),
+        Row(what="  its failures", value=load.failed(samples), unit="", bar=0),
+        Row(
+            what=f"  its p99 at {FASTER_RATE:.0f}/s", value=load.ms(faster, 99), unit="ms", details=load.figures(faster)
+        ),
     ]
 
 
@@ -44,9 +46,9 @@ async def first_group_by(scale: Scale) -> list[Row]:
     details = {"rate": RATE, **load.figures(samples), "bare": spread_ms(bare)}
     return [
         _ratio_row(f"pandas group-by at {RATE:.0f}/s, p50 ÷ bare python", samples, bare, 1 / 12, 1 / 20, details),
-        Row(what="  its p50", value=_ms(samples, 50), unit="ms"),
-        Row(what="  its p99", value=_ms(samples, 99), unit="ms", bar=50, aim=25),
-        Row(what="  its failures", value=_failed(samples), unit="", bar=0),
+        Row(what="  its p50", value=load.ms(samples, 50), unit="ms"),
+        Row(what="  its p99", value=load.ms(samples, 99), unit="ms", bar=50, aim=25),
+        Row(what="  its failures", value=load.failed(samples), unit="", bar=0),
     ]
 
 
@@ -60,13 +62,5 @@ async def _asked(running: Service, code: str, rate: float, count: int) -> list[l
 def _ratio_row(
     what: str, samples: list[load.Sample], bare: list[float], bar: float, aim: float, details: dict[str, object]
 ) -> Row:
-    ratio = _ms(samples, 50) / (percentile(bare, 50) * 1000)
+    ratio = load.ms(samples, 50) / (percentile(bare, 50) * 1000)
     return Row(what=what, value=ratio, unit="x", bar=bar, aim=aim, details=details)
-
-
-def _ms(samples: list[load.Sample], percent: float) -> float:
-    return percentile([sample.seconds for sample in samples], percent) * 1000
-
-
-def _failed(samples: list[load.Sample]) -> int:
-    return sum(load.failures(samples).values())

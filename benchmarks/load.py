@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 import msgspec
 
 from benchmarks.client import Answer
-from benchmarks.spread import spread_ms
+from benchmarks.spread import percentile, spread_ms
 
 SEED = 1
 """Of the arrivals. The same in each run, so that two runs differ by the service alone."""
@@ -109,6 +109,15 @@ def failures(samples: Sequence[Sample]) -> dict[str, int]:
         if sample.failure:
             counts[sample.failure] = counts.get(sample.failure, 0) + 1
     return counts
+
+
+def failed(samples: Sequence[Sample]) -> int:
+    return sum(failures(samples).values())
+
+
+def ms(samples: Sequence[Sample], percent: float) -> float:
+    """A percentile of the latencies."""
+    return percentile([sample.seconds for sample in samples], percent) * 1000
 
 
 def figures(samples: Sequence[Sample]) -> dict[str, object]:

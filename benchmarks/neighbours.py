@@ -8,7 +8,6 @@ from benchmarks import load, programs
 from benchmarks.rows import Row
 from benchmarks.scale import Scale
 from benchmarks.service import Service, service
-from benchmarks.spread import percentile
 
 HOGS = 4
 HOG_SECONDS = 60
@@ -33,14 +32,16 @@ async def beside_hogs(scale: Scale) -> list[Row]:
     return [
         Row(
             what=f"print(1) at {RATE:.0f}/s beside {HOGS} `while True`, p99",
-            value=_ms(samples, 99),
+            value=load.ms(samples, 99),
             unit="ms",
             bar=50,
             aim=20,
             details=figures,
         ),
-        Row(what="  its p50", value=_ms(samples, 50), unit="ms"),
-        Row(what="  its failures and hogs that stopped", value=_failed(samples) + HOGS - still_at_it, unit="", bar=0),
+        Row(what="  its p50", value=load.ms(samples, 50), unit="ms"),
+        Row(
+            what="  its failures and hogs that stopped", value=load.failed(samples) + HOGS - still_at_it, unit="", bar=0
+        ),
     ]
 
 
@@ -60,9 +61,9 @@ async def bursts(scale: Scale) -> list[Row]:
             samples += await load.all_at_once(2 * size, lambda: running.client.execute(body), load.printed_one)
     what = f"{scale.bursts} bursts of 2 x {size}, failures"
     return [
-        Row(what=what, value=_failed(samples), unit="", bar=0, details=load.figures(samples)),
-        Row(what="  p50", value=_ms(samples, 50), unit="ms"),
-        Row(what="  p95", value=_ms(samples, 95), unit="ms"),
+        Row(what=what, value=load.failed(samples), unit="", bar=0, details=load.figures(samples)),
+        Row(what="  p50", value=load.ms(samples, 50), unit="ms"),
+        Row(what="  p95", value=load.ms(samples, 95), unit="ms"),
     ]
 
 
@@ -80,27 +81,19 @@ async def sleepers(scale: Scale) -> list[Row]:
     return [
         Row(
             what=f"{scale.sleepers} programs sleeping {programs.SLEEP_SECONDS} s at once, failures",
-            value=_failed(samples),
+            value=load.failed(samples),
             unit="",
             bar=0,
             details=load.figures(samples),
         ),
-        Row(what="  the last one answered after", value=_ms(samples, 100) / 1000, unit="s"),
+        Row(what="  the last one answered after", value=load.ms(samples, 100) / 1000, unit="s"),
         Row(
             what="  /health meanwhile, p99",
-            value=_ms(healths, 99),
+            value=load.ms(healths, 99),
             unit="ms",
             bar=50,
             aim=10,
             details=load.figures(healths),
         ),
-        Row(what="  /health failures", value=_failed(healths), unit="", bar=0),
+        Row(what="  /health failures", value=load.failed(healths), unit="", bar=0),
     ]
-
-
-def _ms(samples: list[load.Sample], percent: float) -> float:
-    return percentile([sample.seconds for sample in samples], percent) * 1000
-
-
-def _failed(samples: list[load.Sample]) -> int:
-    return sum(load.failures(samples).values())

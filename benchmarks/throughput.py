@@ -44,7 +44,7 @@ async def _measured(running: Service, name: str, code: str, seconds: float) -> l
         _rate_row(name, per_second, possible, {"callers": CALLERS, **load.figures(samples)}),
         Row(what="  CPU-ms a run: service and sandboxes", value=service_ms, unit="ms"),
         Row(what="  CPU-ms a run: whole machine", value=machine_ms, unit="ms"),
-        Row(what="  failures", value=sum(load.failures(samples).values()), unit="", bar=0),
+        Row(what="  failures", value=load.failed(samples), unit="", bar=0),
     ]
 
 

@@ -70,10 +70,15 @@ async def look_up(asked: Asked, service: Service) -> Admitted:
     return Admitted(**msgspec.structs.asdict(asked), inputs=inputs)
 
 
-async def ask(request: Request, service: Service, held: HeldBody) -> Asked:
-    """Raises what `errors.TABLE` has below 500, or `PoolClosed`."""
+def refuse_while_draining(service: Service) -> None:
+    """Nothing new begins then. Raises `PoolClosed`."""
     if service.draining:
         raise PoolClosed("The service is shutting down.")
+
+
+async def ask(request: Request, service: Service, held: HeldBody) -> Asked:
+    """Raises what `errors.TABLE` has below 500, or `PoolClosed`."""
+    refuse_while_draining(service)
     key, name = idempotency_key(request.headers), execution_id(request.headers)
     body = await read_json_body(request, held, limit_bytes=MAX_BODY_BYTES)
     began = anyio.current_time()

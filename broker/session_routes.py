@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from broker.admission import SECONDS_FROM_GRANT, staged
+from broker.admission import SECONDS_FROM_GRANT, refuse_while_draining, staged
 from broker.body import read_json_body
 from broker.disconnect import while_connected
 from broker.held_output import HeldOutput
@@ -18,7 +18,7 @@ from broker.service import Service, service_of
 from broker.session_validation import bash_request, session_request
 from broker.tenants import Tenant, tenant_of
 from broker.validation import MAX_BODY_BYTES
-from pool import Outcome, PoolClosed, Stream
+from pool import Outcome, Stream
 
 MAX_BASH_BODY_BYTES = 2**20
 """A command of 128 KiB, with every character escaped."""
@@ -35,8 +35,7 @@ class OutputSink(HeldOutput):
 async def open_session(request: Request) -> Response:
     service, tenant = service_of(request), tenant_of(request)
     with service.request("session", tenant) as held:
-        if service.draining:
-            raise PoolClosed("The service is shutting down.")
+        refuse_while_draining(service)
         asked = session_request(await read_json_body(request, held, limit_bytes=MAX_BODY_BYTES))
         files = await staged(asked.files, service.files(tenant))
         deadline = anyio.current_time() + service.settings.execution_queue_timeout_sec
@@ -49,8 +48,7 @@ async def open_session(request: Request) -> Response:
 async def bash(request: Request) -> Response:
     service, tenant = service_of(request), tenant_of(request)
     with service.request("bash", tenant) as held:
-        if service.draining:
-            raise PoolClosed("The service is shutting down.")
+        refuse_while_draining(service)
         body = await read_json_body(request, held, limit_bytes=MAX_BASH_BODY_BYTES)
         asked = bash_request(body, max_timeout_ms=service.settings.max_exec_timeout_ms)
         # However long it waits for its turn and runs, others may send their bodies.

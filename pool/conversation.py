@@ -56,7 +56,6 @@ class Conversation:
         self.limits = limits
         self._frames = Frames(channel)
         self._reconnect = reconnect
-        self._pings = 0
         self.protocol = wire.PROTOCOL
         self.has_landlock = True
         self._may_reattach_at = 0.0
@@ -93,11 +92,7 @@ class Conversation:
 
     async def probe(self, deadline: float) -> None:
         """Ask for a sign of life, and get it."""
-        self._pings += 1
-        await self._frames.say(wire.Ping(nonce=self._pings), deadline)
-        run, message = await self._frames.next(deadline, "pong")
-        if run or message != wire.Pong(nonce=self._pings):
-            raise RemoteProtocolError(f"a {message.kind} frame in place of pong {self._pings}")
+        await self._frames.probe(deadline)
         self._expect_silence()
 
     async def clean(self, deadline: float) -> wire.Cleaned:
@@ -218,8 +213,7 @@ class Conversation:
             return await self._frames.next(deadline, "an outcome")
         if heard := await self._in_silence(deadline):
             return heard
-        self._pings += 1
-        await self._frames.say(wire.Ping(nonce=self._pings), deadline)
+        await self._frames.ping(deadline)
         if heard := await self._in_silence(deadline):
             return heard
         raise ChannelLost(f"not a word in {2 * SILENCE_SECONDS:.0f} s, and a ping had no answer")

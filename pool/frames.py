@@ -34,6 +34,7 @@ class Frames:
         self._heard: deque[tuple[str, wire.Message]] = deque()
         self._undecoded: deque[bytes] = deque()
         self._gathered = bytearray()
+        self._pings = 0
 
     def speak(self, version: int) -> None:
         """From here on in this version. Nothing has been said before."""
@@ -57,6 +58,19 @@ class Frames:
             await self.flush()
         if scope.cancelled_caught:
             raise SandboxLost("it takes nothing in")
+
+    async def ping(self, deadline: float) -> int:
+        """Ask for a sign of life; returns the number that its `pong` is to have."""
+        self._pings += 1
+        await self.say(wire.Ping(nonce=self._pings), deadline)
+        return self._pings
+
+    async def probe(self, deadline: float) -> None:
+        """The same, and get it: nothing else may come before it."""
+        nonce = await self.ping(deadline)
+        run, message = await self.next(deadline, "pong")
+        if run or message != wire.Pong(nonce=nonce):
+            raise RemoteProtocolError(f"a {message.kind} frame in place of pong {nonce}")
 
     # --- hearing ---
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import anyio
 
@@ -82,14 +83,8 @@ class Lease:
         proof = self._held.proof if self._conversation.has_landlock else ""
         terms = wire.Session(ttl_ms=max(1, round(ttl_seconds * 1000)), proof=proof, loopback=loopback)
         self._doubt = Retirement.LOST
-        try:
+        with self._blamed():
             session = await self._conversation.become_session(terms, files, deadline)
-        except InputsRefused:
-            self._doubt = Retirement.USED
-            raise
-        except RemoteProtocolError:
-            self._doubt = Retirement.MISBEHAVED
-            raise
         self._doubt, self.is_session, self.may_be_shared = Retirement.USED, True, bool(proof)
         return session
 
@@ -110,13 +105,15 @@ class Lease:
         self._doubt = Retirement.SHARED
 
     async def _outcome(self, program: Program, files: Sequence[StagedFile], sink: Sink, deadline: float) -> Outcome:
-        with self._scope:
-            return await self._run(program, files, sink, deadline)
+        with self._scope, self._blamed():
+            return await self._conversation.run(program, files, sink, deadline)
         raise SandboxLost(f"sandbox {self.sandbox} is gone, and its outcome did not come")
 
-    async def _run(self, program: Program, files: Sequence[StagedFile], sink: Sink, deadline: float) -> Outcome:
+    @contextmanager
+    def _blamed(self) -> Iterator[None]:
+        """Who is to blame for what goes wrong decides what becomes of the sandbox."""
         try:
-            return await self._conversation.run(program, files, sink, deadline)
+            yield
         except InputsRefused:
             self._doubt = Retirement.USED
             raise

@@ -2,8 +2,7 @@
 
 Several channels may lead to one: then calls of all of them wait for each other, in the session's own queue.
 
-SECURITY: what it says is held to the same transcript as any run's: it is as hostile
-(tests/unit/test_session.py).
+SECURITY: what it says is held to the same transcript as any run's: it is as hostile (tests/unit/test_session.py).
 """
 
 from __future__ import annotations
@@ -58,7 +57,6 @@ class Session:
     def __init__(self, frames: Frames, limits: RunLimits) -> None:
         self._frames, self._limits = frames, limits
         self._turn = anyio.Lock()
-        self._pings = 0
         self.is_lost = False
         """No call can be made any more."""
         self._spoken_of = ""
@@ -84,11 +82,7 @@ class Session:
         if self._turn.locked():
             return
         async with self._turn:
-            self._pings += 1
-            await self._frames.say(wire.Ping(nonce=self._pings), deadline)
-            run, message = await self._frames.next(deadline, "pong")
-            if run or message != wire.Pong(nonce=self._pings):
-                raise RemoteProtocolError(f"a {message.kind} frame in place of pong {self._pings}")
+            await self._frames.probe(deadline)
 
     @asynccontextmanager
     async def turn(self, deadline: float) -> AsyncIterator[Turn]:

@@ -29,7 +29,7 @@ def load(name: str) -> None:
 sys.path[:] = [path for path in sys.path if path != HERE]
 load("sandbox_runtime")
 
-from sandbox_runtime import program, rlimits, search_paths, variables  # noqa: E402
+from sandbox_runtime import program, rlimits, variables  # noqa: E402
 
 role = sys.argv[1]
 if role == "supervisor":
@@ -37,6 +37,8 @@ if role == "supervisor":
 
     supervisor.main()
 if role == "zygote":
+    from sandbox_runtime import search_paths
+
     if refusal := search_paths.refusal(os.environ):
         sys.exit(refusal)  # the kubelet keeps it as the container's last word
     # What the image and the cluster put into the environment is not the programs' business, and /proc would show it.

@@ -59,9 +59,5 @@ async def _ready(running: Service) -> int:
     return int(pool["slots"]["ready"])  # type: ignore[index]  # JSON
 
 
-def ms(samples: list[load.Sample], percent: float) -> float:
-    return percentile([sample.seconds for sample in samples], percent) * 1000
-
-
 def failures(samples: list[load.Sample]) -> Row:
-    return Row(what="  its failures", value=sum(load.failures(samples).values()), unit="", bar=0)
+    return Row(what="  its failures", value=load.failed(samples), unit="", bar=0)

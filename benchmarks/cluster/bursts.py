@@ -6,7 +6,7 @@ import time
 from statistics import median
 
 from benchmarks import load, programs
-from benchmarks.cluster.answers import burst, failures, ms
+from benchmarks.cluster.answers import burst, failures
 from benchmarks.cluster.ground import REUSED, SMALL_FILES, Ground
 from benchmarks.cluster.plain import plain
 from benchmarks.cluster.scale import Scale
@@ -35,7 +35,7 @@ async def bursts(ground: Ground, scale: Scale) -> list[Row]:
     return [
         Row(
             what=f"burst of {SIZE} on {SIZE} warm pods, {scale.bursts} times, p95",
-            value=ms(samples, 95),
+            value=load.ms(samples, 95),
             unit="ms",
             bar=200,
             aim=60,

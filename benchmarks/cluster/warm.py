@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import load
-from benchmarks.cluster.answers import Phases, asked, burst, failures, ms
+from benchmarks.cluster.answers import Phases, asked, burst, failures
 from benchmarks.cluster.ground import REUSED, SMALL_FILES, Ground
 from benchmarks.cluster.plain import Plain, plain
 from benchmarks.cluster.scale import Scale
@@ -28,12 +28,12 @@ async def reused(ground: Ground, scale: Scale) -> list[Row]:
     return [
         Row(
             what=f"print(1) over HTTP at {RATE:.0f}/s, pods reused, p50",
-            value=ms(samples, 50),
+            value=load.ms(samples, 50),
             unit="ms",
             bar=10,
             aim=5,
         ),
-        Row(what="  its p99", value=ms(samples, 99), unit="ms", bar=50, aim=20, details=details),
+        Row(what="  its p99", value=load.ms(samples, 99), unit="ms", bar=50, aim=20, details=details),
         failures(samples),
         _ratio("  p50 of a pod for each request ÷ its p50", peers["pod"], samples, 100, 300),
         _ratio("  p50 of an exec for each request ÷ its p50", peers["exec"], samples, 8, 20),
@@ -49,7 +49,7 @@ async def _peers(pods: Plain, scale: Scale) -> dict[str, list[float]]:
 
 
 def _ratio(what: str, seconds: list[float], samples: list[load.Sample], bar: float, aim: float) -> Row:
-    value = percentile(seconds, 50) * 1000 / ms(samples, 50)
+    value = percentile(seconds, 50) * 1000 / load.ms(samples, 50)
     return Row(what=what, value=value, unit="x", bar=bar, aim=aim, more_is_better=True, details=spread_ms(seconds))
 
 
@@ -63,7 +63,7 @@ async def single(ground: Ground, scale: Scale) -> list[Row]:
     details = {"rate": rate, "size": SINGLE_SIZE, **load.figures(samples), "phases_p50": phases.p50s()}
     what = f"print(1), pods used once, at half the refill rate ({rate:.2g}/s), p95"
     return [
-        Row(what=what, value=ms(samples, 95), unit="ms", bar=60, aim=20, details=details),
-        Row(what="  its p50", value=ms(samples, 50), unit="ms"),
+        Row(what=what, value=load.ms(samples, 95), unit="ms", bar=60, aim=20, details=details),
+        Row(what="  its p50", value=load.ms(samples, 50), unit="ms"),
         failures(samples),
     ]

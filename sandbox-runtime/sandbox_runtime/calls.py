@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from sandbox_runtime import beneath, guests, places, run, wire, workspace
+from sandbox_runtime import beneath, guests, report, run, wire, workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -167,25 +167,12 @@ class Call:
             self._say(wire.File(path=self._open_path, data=b"", last=True))
 
     def outcome(self) -> wire.Outcome:
-        end, running = self._end, self.running
-        return wire.Outcome(
-            exit_code=end.exit_code,
-            reason=end.reason,
-            signal=end.signal,
-            # 0 is for what never began: then nobody has to fear that it runs twice.
-            duration_ms=max(1, round((end.at - running.started) * 1000)),
-            limits_hit=workspace.limits_met(end.limits_hit, places.WRITABLE),
-            stdout_truncated=running.truncated["stdout"],
-            stderr_truncated=running.truncated["stderr"],
-            **self._collected(),
-        )
+        # 0 is for what never began: then nobody has to fear that it runs twice.
+        return report.outcome(self.running, self._end, self._collected(), least_ms=1)
 
     def _collected(self) -> dict[str, Any]:
         """What its outcome says of its files."""
-        return _NOTHING
-
-
-_NOTHING: dict[str, Any] = {"collect_ms": 0, "files_skipped": [], "files_skipped_count": 0}
+        return report.NOTHING_COLLECTED
 
 
 class Command(Call):
@@ -233,16 +220,12 @@ class Program(Call):
         self._steps = self._found.steps()
 
     def _collected(self) -> dict[str, Any]:
-        found, collect_ms = self._found, round((time.monotonic() - self._began) * 1000)
-        if found is None:
-            return _NOTHING
-        skipped = {"files_skipped": found.skipped, "files_skipped_count": found.skipped_count}
-        return {"collect_ms": collect_ms, **skipped}
+        return super()._collected() if self._found is None else report.collected(self._found, self._began)
 
 
 def never_begun() -> wire.Outcome:
     return wire.Outcome(
-        **_NOTHING,
+        **report.NOTHING_COLLECTED,
         exit_code=None,
         reason="cancelled",
         signal=None,

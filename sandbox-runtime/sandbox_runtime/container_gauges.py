@@ -11,6 +11,7 @@ import contextlib
 import os
 
 from sandbox_runtime import gauges, places
+from sandbox_runtime.polling import FOR_EVER
 
 FILES = {
     "memory_stat": ("/sys/fs/cgroup/memory.stat", "/sys/fs/cgroup/memory/memory.stat"),
@@ -37,10 +38,10 @@ class ContainerGauges(gauges.Gauges):
         self._bytes_before = self.memory_bytes() if "memory_stat" in self._files else 0
         self._files_before = {place: _files_in(place) for place in places.WRITABLE}
 
-    def memory_bytes(self, until: float = gauges.FOR_EVER) -> int:
+    def memory_bytes(self, until: float = FOR_EVER) -> int:
         used = super().memory_bytes(until)
         if "memory_stat" in self._files:
-            used += self._nameless_bytes() - sum(gauges._resident_bytes(pid) or 0 for pid in self.bridges)
+            used += self._nameless_bytes() - sum(gauges.resident_bytes(pid) or 0 for pid in self.bridges)
         return max(0, used - self._bytes_before)
 
     def _nameless_bytes(self) -> int:

@@ -16,10 +16,9 @@ import sys
 import time
 
 from sandbox_runtime import guests
+from sandbox_runtime.polling import FOR_EVER
 
 KIB = 1024
-
-FOR_EVER = float("inf")
 
 _ROLLED_UP = re.compile(rb"^(Private_Dirty|Pss_Shmem): +(\d+) kB$", re.MULTILINE)
 
@@ -182,7 +181,7 @@ def _bytes_of(pid: int) -> tuple[int, int]:
     try:
         return _rolled_up(pid)
     except PermissionError:  # a guest may make itself non-dumpable: then all its pages count as its own
-        return _resident_bytes(pid) or 0, 0
+        return resident_bytes(pid) or 0, 0
     except OSError:  # it has just ended
         return 0, 0
 
@@ -193,7 +192,7 @@ def _rolled_up(pid: int) -> tuple[int, int]:
     return found.get(b"Private_Dirty", 0), found.get(b"Pss_Shmem", 0)
 
 
-def _resident_bytes(pid: int) -> int | None:
+def resident_bytes(pid: int) -> int | None:
     """Of its own; anybody may read that. None when it has ended."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:

@@ -6,6 +6,7 @@ import os
 import time
 
 from sandbox_runtime import guests
+from sandbox_runtime.polling import FOR_EVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ for longer."""
 
 MOST_PIPES = 64
 """Streams of ended calls that are still read, so that what writes to them goes on. Past that the oldest is closed."""
-
-FOR_EVER = float("inf")
-
 
 REST_SECONDS = 0.01
 """Between two reads of a pipe. SECURITY: what is written there is paid for by the guest, and read at our cost: shorter

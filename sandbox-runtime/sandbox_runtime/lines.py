@@ -5,6 +5,8 @@ A bridge whose broker is gone may never see its end (containerd#8856), and a gue
 
 from __future__ import annotations
 
+from sandbox_runtime.polling import FOR_EVER
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
 FORSAKEN_SECONDS = 150.0
 """Without a word either way, and with no call that waits or runs. The broker drops what it has not used for a minute;
 longer keeps bridges that nobody holds, shorter closes what a slow broker still has."""
-
-FOR_EVER = float("inf")
 
 
 def idle(lines: Sequence[Line], busy: Sequence[Line]) -> list[Line]:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
 WRITABLE = select.POLLOUT | select.POLLERR
 
+FOR_EVER = float("inf")
+"""On the monotonic clock: never."""
+
 LONGEST_WAIT_MS = 3_600_000.0
 """`poll` takes no more than 2**31, and nobody minds a turn for nothing now and then."""
 

@@ -10,8 +10,32 @@ from sandbox_runtime import places, wire, workspace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from sandbox_runtime import run
+
+
+NOTHING_COLLECTED: dict[str, Any] = {"collect_ms": 0, "files_skipped": [], "files_skipped_count": 0}
+
+
+def outcome(running: run.Run, end: run.End, of_files: dict[str, Any], *, least_ms: int = 0) -> wire.Outcome:
+    """`of_files` is what it says of them; `least_ms` what a run takes that has begun."""
+    return wire.Outcome(
+        exit_code=end.exit_code,
+        reason=end.reason,
+        signal=end.signal,
+        duration_ms=max(least_ms, round((end.at - running.started) * 1000)),
+        limits_hit=workspace.limits_met(end.limits_hit, places.WRITABLE),
+        stdout_truncated=running.truncated["stdout"],
+        stderr_truncated=running.truncated["stderr"],
+        **of_files,
+    )
+
+
+def collected(found: workspace.Collection, began: float) -> dict[str, Any]:
+    """What an outcome says of the files, which were begun with then, on the monotonic clock."""
+    collect_ms = round((time.monotonic() - began) * 1000)
+    return {"collect_ms": collect_ms, "files_skipped": found.skipped, "files_skipped_count": found.skipped_count}
 
 
 class Over:
@@ -52,19 +76,7 @@ class Over:
 
     def outcome(self) -> wire.Outcome:
         """To be said when all pieces are."""
-        end, running, found = self._end, self._running, self._found
-        return wire.Outcome(
-            exit_code=end.exit_code,
-            reason=end.reason,
-            signal=end.signal,
-            duration_ms=round((end.at - running.started) * 1000),
-            collect_ms=round((time.monotonic() - self._began) * 1000),
-            limits_hit=workspace.limits_met(end.limits_hit, places.WRITABLE),
-            stdout_truncated=running.truncated["stdout"],
-            stderr_truncated=running.truncated["stderr"],
-            files_skipped=found.skipped,
-            files_skipped_count=found.skipped_count,
-        )
+        return outcome(self._running, self._end, collected(self._found, self._began))
 
     def doubts(self, status: int, was_out_of_memory: bool) -> list[str]:
         """Why no other program should follow it, whatever a cleaning finds. `status` is the kernel's word on it."""

@@ -17,6 +17,7 @@ import signal
 import time
 
 from sandbox_runtime import child, gauges, wire
+from sandbox_runtime.polling import FOR_EVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class Run:
         """Enforce the clock and the limits that no one but us enforces."""
         now = time.monotonic()
         if now >= self._long_from:
-            self._long_from = gauges.FOR_EVER
+            self._long_from = FOR_EVER
             self._gauge.stand_back()
         if now >= self._deadline:
             self.end(killed("timeout"))

@@ -28,7 +28,7 @@ from sandbox_runtime.polling import Loop
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from typing import NoReturn
+    from typing import Callable, NoReturn
 
     from sandbox_runtime import gauges
 
@@ -149,8 +149,7 @@ class Session:
         if self._door is None:
             arming.leave(0)
         self._forget_draft(line)
-        for call in [each for each in self._waiting if each.line is line]:
-            self._waiting.remove(call)
+        for call in self._taken_out(lambda each: each.line is line):
             call.drop()
         if self._call is not None and self._call.line is line:
             self._end(self._call)
@@ -222,8 +221,7 @@ class Session:
             self._forget_draft(line)
         if self._call is not None and self._call.is_of(line, run_id):
             self._end(self._call)
-        for call in [each for each in self._waiting if each.is_of(line, run_id)]:
-            self._waiting.remove(call)
+        for call in self._taken_out(lambda each: each.is_of(line, run_id)):
             _refuse(call)
 
     def _end(self, call: calls.Call) -> None:
@@ -242,11 +240,15 @@ class Session:
     def _refuse_late(self) -> None:
         """Those that have waited in vain, wherever they stand."""
         now = time.monotonic()
-        late = [each for each in self._waiting if each.begins_by < now]
-        for call in late:
-            self._waiting.remove(call)
-        for call in late:
+        for call in self._taken_out(lambda each: each.begins_by < now):
             _refuse(call)
+
+    def _taken_out(self, unwanted: Callable[[calls.Call], bool]) -> list[calls.Call]:
+        """Of those that wait. All are out before one is told so, which may lose its channel, and the others of that."""
+        found = list(filter(unwanted, self._waiting))
+        for call in found:
+            self._waiting.remove(call)
+        return found
 
     def _begin_next(self) -> None:
         self._refuse_late()

@@ -29,7 +29,7 @@ from sandbox_runtime import (
     wire,
     workspace,
 )
-from sandbox_runtime.polling import READABLE, WRITABLE, Loop
+from sandbox_runtime.polling import FOR_EVER, READABLE, WRITABLE, Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Supervisor:
         self._is_spent = False
         """A cleaning found something: nothing may follow (tests/contract/test_recycling.py)."""
         self._child_pid = 0
-        self._flush_at = gauges.FOR_EVER
+        self._flush_at = FOR_EVER
         """When output that lingers goes out."""
 
     def serve(self) -> NoReturn:
@@ -85,12 +85,12 @@ class Supervisor:
             if self._run:
                 self._attend(self._run)
             if time.monotonic() >= self._flush_at:
-                self._flush_at = gauges.FOR_EVER
+                self._flush_at = FOR_EVER
                 self._flush()
             self._watch()
 
     def _next_event(self) -> float:
-        return min(self._flush_at, self._run.next_event() if self._run else gauges.FOR_EVER)
+        return min(self._flush_at, self._run.next_event() if self._run else FOR_EVER)
 
     def _watch(self) -> None:
         """After each turn: for those who wait for more than their broker (`pod_supervisor.py`)."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests import places
+from tests.contract.calling import LIMITS, Calling, opened
+from tests.contract.dialogue import Speaking, speaking
 from tests.places import place, pods_namespace
 
 __all__ = ["place", "pods_namespace"]
@@ -23,3 +27,17 @@ LOCAL_ONLY = {
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     places.parametrize(metafunc, local_only=LOCAL_ONLY)
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Speaking]:
+    """One that tells a zygote of this machine what to start."""
+    with speaking(LIMITS) as speaks:
+        yield speaks
+
+
+@pytest.fixture
+def session(broker: Speaking) -> Iterator[Calling]:
+    """A sandbox of its own that has become a session."""
+    with opened(broker) as session:
+        yield session

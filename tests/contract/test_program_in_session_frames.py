@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from sandbox_runtime import wire
 from tests.contract import dialogue
-from tests.contract.calling import LIMITS, Calling, opened
-from tests.contract.dialogue import Speaking, pieces, speaking, stage
+from tests.contract.calling import Calling, opened
+from tests.contract.dialogue import Speaking, pieces, stage
 from tests.fakes.supervisor import outcome
 
 RUN = wire.Run(args=[], env={}, last_line_interactive=False, timeout_ms=10_000, collect_ms=5_000)
 
 
 NEVER_BEGUN = outcome(exit_code=None, reason="cancelled", duration_ms=0)
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Speaking]:
-    with speaking(LIMITS) as speaks:
-        yield speaks
-
-
-@pytest.fixture
-def session(broker: Speaking) -> Iterator[Calling]:
-    with opened(broker) as session:
-        yield session
 
 
 def begin(session: Calling, code: str, run: str = "program") -> str:

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sandbox_runtime import wire
 from tests.contract import dialogue
-from tests.contract.calling import LIMITS, Calling, opened
-from tests.contract.dialogue import Speaking, speaking
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Speaking]:
-    with speaking(LIMITS) as speaks:
-        yield speaks
-
-
-@pytest.fixture
-def session(broker: Speaking) -> Iterator[Calling]:
-    with opened(broker) as session:
-        yield session
-
+from tests.contract.calling import Calling, opened
+from tests.contract.dialogue import Speaking
 
 # --- a call ---
 

@@ -10,7 +10,7 @@ import pytest
 
 from sandbox_runtime import lines, outbox, wire
 from sandbox_runtime.line import Line, through_the_door
-from sandbox_runtime.polling import Loop
+from sandbox_runtime.polling import FOR_EVER, Loop
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_guest_that_knocks_takes_nobodys_place(ends):
 def test_one_that_has_a_call_is_neither_spare_nor_forsaken(ends):
     line = door_line(ends)
     assert lines.to_spare([line], [line], for_bridge=True) is None
-    assert lines.forsaken_at([line], [line]) == lines.FOR_EVER
+    assert lines.forsaken_at([line], [line]) == FOR_EVER
 
 
 def test_the_longest_unused_is_forsaken_first(ends):
@@ -64,7 +64,7 @@ def test_the_longest_unused_is_forsaken_first(ends):
 
 
 def test_the_execs_own_channel_is_never_forsaken():
-    assert lines.forsaken_at([own_line()], []) == lines.FOR_EVER
+    assert lines.forsaken_at([own_line()], []) == FOR_EVER
 
 
 def test_a_word_either_way_is_use(ends):
