@@ -26,8 +26,7 @@ run: $(SERVER) $(PROGRAMS) ## set everything up and serve http://127.0.0.1:8000
 	@exec .venv/bin/code-interpreter serve
 
 test: environments ## run every test; as root the sandbox and HTTP parts again as an ordinary user
-	.venv/bin/python -m pytest $(PYTEST_ARGS) tests
-	@if [ "$$(id -u)" = 0 ]; then bash tests/as_user.sh $(PYTEST_ARGS); fi
+	@bash tests/run.sh $(PYTEST_ARGS)
 
 bench: environments ## measure the service on this machine: JSON and a table
 	.venv/bin/python -m benchmarks $(BENCH_ARGS)

@@ -103,7 +103,8 @@ def parametrize(
     found = [] if names & set(pods_only) else [LOCAL]
     if not names & set(local_only) and not _is_second_pass():
         found += [PODS, *([PODS_FOR_ONE_RUN] if names & set(for_one_run_too) else [])]
-    metafunc.parametrize("place", found, indirect=True, scope="module")
+    marked = [name if name == LOCAL else pytest.param(name, marks=pytest.mark.cluster) for name in found]
+    metafunc.parametrize("place", marked, indirect=True, scope="module")
 
 
 def left_to_the_first_pass(items: list[pytest.Item], pods_only: Collection[str]) -> list[pytest.Item]:

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Every test. Called by `make test`; arguments are pytest's.
+#
+# Tests of a cluster wait most of their time, for pods and for outages. Where one is built for them, the others run beside them
+# and are shown at the end. Whoever gives arguments wants to watch: then all is one after the other.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+tests() { .venv/bin/python -m pytest "$@" tests; }
+
+as_user() { [ "$(id -u)" != 0 ] || bash tests/as_user.sh "$@"; }
+
+builds_a_cluster() {
+    [ "$(id -u)" = 0 ] && case ${CODE_INTERPRETER_TEST_CLUSTER:-$(printenv CI || true)} in build | true) ;; *) false ;; esac
+}
+
+if [ $# -gt 0 ] || ! builds_a_cluster; then
+    tests "$@"
+    as_user "$@"
+    exit
+fi
+
+tests/cluster/cluster build # uses every core: not beside tests that look at the clock
+
+log=$(mktemp)
+(tests -m "not cluster" && as_user) >"$log" 2>&1 &
+beside=$!
+trap 'kill $beside 2>/dev/null; cat "$log"; rm -f "$log"' EXIT
+
+status=0
+tests -m cluster || status=$?
+wait $beside || status=$?
+exit $status
