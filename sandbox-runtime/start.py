@@ -49,7 +49,5 @@ if role == "zygote":
 from sandbox_runtime.pod import zygote  # noqa: E402
 
 to_run = zygote.main(json.loads(sys.argv[2]), BARE_MODULES)
-if to_run is None:
-    os._exit(0)
 program.run_when_the_stack_is_empty(to_run)
 del to_run

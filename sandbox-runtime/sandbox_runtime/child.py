@@ -1,9 +1,10 @@
 """The child: forked and fully locked down before the request comes, then runs one program.
 
-    _arm()      everything that needs no request: descriptors, environment, limits, filters
+    arm()       everything that needs no request: descriptors, environment, limits, filters
     _receive()  waits for the request, and turns this process into the program's
 
-Nothing of a request is seen before the last filter is in place.
+Nothing of a request is seen before the last filter is in place. What led to it has returned by then: to give up its
+frames, and what they held, costs more than most programs (`benchmarks/README.md`).
 """
 
 from __future__ import annotations
@@ -93,14 +94,13 @@ class Places:
         """See `COLD`."""
 
 
-def arm_and_wait(order: Order, places: Places, lockdown: Lockdown) -> program.Program | None:
-    """Lock this process down, say so, and wait for the request. None when there is none any more."""
+def arm(order: Order, places: Places, lockdown: Lockdown) -> program.Program:
+    """Lock this process down, and say so. What is returned waits for the request when it is run."""
     try:
-        armed = _arm(order, places, lockdown)
+        return _arm(order, places, lockdown)
     except OSError as error:
         _say(order.control, ARMED + json.dumps({"failed": str(error)}).encode())
         os._exit(CALL_FAILED)
-    return _receive(order, places, armed)
 
 
 def _arm(order: Order, places: Places, lockdown: Lockdown) -> program.Program:
@@ -119,7 +119,7 @@ def _arm(order: Order, places: Places, lockdown: Lockdown) -> program.Program:
     lockdown.step("environment", lambda: _set_environment(places))
     _forget_the_past()
     _lock(order, places, lockdown)
-    armed = _prepare(order.control, places)
+    armed = _prepare(order, places)
     _say(order.control, ARMED + json.dumps({"applied": lockdown.applied, "missing": lockdown.missing}).encode())
     return armed
 
@@ -223,15 +223,26 @@ def _volunteer_for_the_oom_killer() -> None:
         return
 
 
-def _prepare(control: int, places: Places) -> program.Program:
+def _prepare(order: Order, places: Places) -> program.Program:
     """Do now, off the clock, what the program's start would do."""
     sys.executable = places.python
     sys.path.insert(0, program.WORKSPACE)
     program.open_standard_streams()
-    program.compiled(b"import io\nlen('x')\n1\n", True)
+    _rehearse()
     gc.enable()
-    own = os.getpid()
-    return program.Program(lambda status, hit: _report(own, control, status, hit))
+    own, control = os.getpid(), order.control
+    return program.Program(
+        lambda: _receive(order, places),
+        lambda status, hit: _report(own, control, status, hit),
+    )
+
+
+def _rehearse() -> None:
+    """Memory that this process writes to for the first time is copied from the zygote's, page by page: a third of the
+    time of a short program."""
+    json.loads('{"args": [], "env": {}, "echo": true}')
+    program.compiled(b"import io\nlen('x')\n1\n", True)
+    gc.collect()
 
 
 def _say(control: int, message: bytes) -> None:
@@ -241,12 +252,12 @@ def _say(control: int, message: bytes) -> None:
         return
 
 
-def _receive(order: Order, places: Places, armed: program.Program) -> program.Program | None:
-    """Turn this process into the program's. For one that cannot be compiled it becomes the interpreter
-    itself, whose SyntaxError is right to the letter."""
+def _receive(order: Order, places: Places) -> list[CodeType]:
+    """Turn this process into the program's, once there is one. For one that cannot be compiled it becomes the
+    interpreter itself, whose SyntaxError is right to the letter."""
     words = descriptors.read_all(order.request)
-    if not words:
-        return None
+    if not words:  # nobody has one for us any more
+        os._exit(0)
     request = json.loads(words)
     if "shell" in request:
         _become_a_shell(request["shell"], request["env"])
@@ -259,8 +270,7 @@ def _receive(order: Order, places: Places, armed: program.Program) -> program.Pr
         _become_the_interpreter()
     command_line.show([sys.executable, *sys.argv])
     shadows.make_way(program.WORKSPACE, places.bare_modules)
-    armed.load(_compiled(request["echo"]))
-    return armed
+    return _compiled(request["echo"])
 
 
 def _become_a_shell(command: str, variables: dict[str, str]) -> NoReturn:

@@ -23,22 +23,24 @@ PATH = WORKSPACE + "/__main__.py"
 
 
 class Program:
-    """A program. What needs no request is made first, off the clock; then it is given its code."""
+    """A program. What needs no request is made first, off the clock; its code comes when it is run."""
 
     __slots__ = ("_calls", "_ending", "_namespace", "run")
 
-    def __init__(self, report: Callable[[int, list[str]], None]) -> None:
-        """`report` is told the exit status and the limits that were met."""
+    def __init__(self, receive: Callable[[], list[types.CodeType]], report: Callable[[int, list[str]], None]) -> None:
+        """`receive` waits for what `compiled` makes; `report` is told the exit status and the limits that were met."""
         self._namespace = make_main_module().__dict__
         self._ending = ending.Ending(self._namespace, WORKSPACE + "/", report)
-        self._calls: list[frameless.Call] = []
+        self._calls: list[frameless.Call] = [
+            functools.partial(setattr, sys, "stderr", sys.stderr),
+            functools.partial(self._load, receive),
+        ]
         self.run = self._ending.after(self._calls)
-        """Runs it, and ends the process. For C to call."""
+        """Waits for its code, runs it, and ends the process. For C to call."""
 
-    def load(self, codes: list[types.CodeType]) -> None:
-        """Take the code that `compiled` made."""
+    def _load(self, receive: Callable[[], list[types.CodeType]]) -> None:
+        codes = receive()
         self._ending.begin()
-        self._calls.append(functools.partial(setattr, sys, "stderr", sys.stderr))
         self._calls += [functools.partial(exec, code, self._namespace) for code in codes]
         self._calls.append(frameless.DONE)
 

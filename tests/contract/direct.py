@@ -18,13 +18,18 @@ if hasattr(sys, "orig_argv"):
     sys.orig_argv = [sys.executable, *sys.argv]
 with open(path, "rb") as file:
     source = file.read()
+
+
+def received():
+    try:
+        return program.compiled(source, echo=False)
+    except Exception:
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+
+
 program.open_standard_streams()
-to_run = program.Program(lambda status, limits: None)
+to_run = program.Program(received, lambda status, limits: None)
 for name in [name for name in sys.modules if name.startswith("sandbox_runtime")]:
     del sys.modules[name]
-try:
-    to_run.load(program.compiled(source, echo=False))
-except Exception:
-    os.execv(sys.executable, [sys.executable, *sys.argv])
 program.run_when_the_stack_is_empty(to_run)
 del to_run

@@ -39,9 +39,7 @@ if TYPE_CHECKING:
     from .facts import ScienceFacts
 
 
-def main(
-    control: int, facts: ScienceFacts, left_out: frozenset[str], bare_modules: frozenset[str]
-) -> program.Program | None:
+def main(control: int, facts: ScienceFacts, left_out: frozenset[str], bare_modules: frozenset[str]) -> program.Program:
     """Serve `spawn` orders. Returns in the children of zygotes only.
 
     `bare_modules` are those that this Python had loaded before its first line.
@@ -104,7 +102,7 @@ class Template:
     def announce(self, loaded: list[str]) -> None:
         descriptors.send(self._control, {"loaded": loaded})
 
-    def serve(self) -> program.Program | None:
+    def serve(self) -> program.Program:
         dead = deaths.Deaths()
         self._loop = Loop()
         self._loop.on(dead.descriptor, lambda: self._mourn(len(dead.reap())))
@@ -163,7 +161,7 @@ class Template:
 
     # --- in the sandbox
 
-    def _live(self, order: dict[str, object], own: list[int]) -> program.Program | None:
+    def _live(self, order: dict[str, object], own: list[int]) -> program.Program:
         """Be a zygote. Returns in its children."""
         supervisor, groups = socket.socket(fileno=own[0]), own[1:]
         lockdown = Lockdown(self._left_out)
@@ -182,10 +180,10 @@ class Template:
         supervisor.detach()
         return self._arm(request_order, lockdown)
 
-    def _arm(self, order: child.Order, lockdown: Lockdown) -> program.Program | None:
+    def _arm(self, order: child.Order, lockdown: Lockdown) -> program.Program:
         # Told with the others, so that the broker sees one list; the supervisor's is done in another process.
         lockdown.did("supervisor_not_dumpable")
-        return child.arm_and_wait(order, self._places, lockdown)
+        return child.arm(order, self._places, lockdown)
 
 
 def _tell(supervisor: socket.socket, words: dict[str, object]) -> None:

@@ -38,7 +38,5 @@ facts, left_out = json.loads(sys.argv[3]), frozenset(json.loads(sys.argv[4]))
 if sys.argv[1] == "keeper":
     keeper.main(facts, left_out)
 to_run = science.main(int(sys.argv[5]), facts, left_out, BARE_MODULES)
-if to_run is None:
-    os._exit(0)
 program.run_when_the_stack_is_empty(to_run)
 del to_run

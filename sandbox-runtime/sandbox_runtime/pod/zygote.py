@@ -45,7 +45,7 @@ SENDER_OFFSET = 12
 PRELOAD_FAILED = 70
 
 
-def main(facts: Facts, bare_modules: frozenset[str]) -> program.Program | None:
+def main(facts: Facts, bare_modules: frozenset[str]) -> program.Program:
     """Serve for the container's life. Returns in the children only, with the program that they are to run."""
     places.lay_out_tmp(pod.FONT_LISTS)
     try:
@@ -80,14 +80,14 @@ class PodZygote(zygote.Zygote):
         self._runs = 0
         self._is_busy = self._is_ending = False
 
-    def program(self) -> program.Program | None:
+    def program(self) -> program.Program:
         """Serve; in a child, the program that it is to run."""
         order = self.serve()
         # A socket closes its number when it dies, whoever has that number then: a program, as a rule.
         self._supervisor.detach()
         self._door.detach()
         self._lockdown.did("supervisor_not_dumpable")
-        return child.arm_and_wait(order, self._places, self._lockdown)
+        return child.arm(order, self._places, self._lockdown)
 
     def _open(self, loop: Loop) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
