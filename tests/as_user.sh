@@ -40,7 +40,7 @@ done
 as_user() {
     env --chdir="$PLACE/checkout" \
         -u MAKEFLAGS -u MAKELEVEL -u MFLAGS -u PYTHONPATH -u VIRTUAL_ENV -u XDG_CACHE_HOME -u XDG_CONFIG_HOME -u XDG_RUNTIME_DIR \
-        HOME="$PLACE/home" USER=ordinary LOGNAME=ordinary \
+        CODE_INTERPRETER_RESIDUE_RUNS=100 HOME="$PLACE/home" USER=ordinary LOGNAME=ordinary \
         setpriv --reuid "$USER_ID" --regid "$USER_ID" --clear-groups --inh-caps=-all "$@" 9>&-
 }
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.cluster.fixtures import cluster
 from tests.images.fixtures import images
+from tests.integration import residue
 
 __all__ = ["cluster", "images"]
 
@@ -32,6 +33,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.cluster)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash.get(residue.COUNTS, []):
+        terminalreporter.write_line(f"residue: {line}")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -27,7 +27,7 @@ __all__ = ["place", "pods_namespace"]
 LOCAL, PODS, PODS_FOR_ONE_RUN = "local", "kubernetes", "kubernetes-single-use"
 
 USES = {
-    PODS: {"size": 1, "max_runs_per_sandbox": 1000},
+    PODS: {"size": 1, "max_runs_per_sandbox": 2000},
     PODS_FOR_ONE_RUN: {"size": 3, "max_runs_per_sandbox": 1},
 }
 """Settings of the pools. With one pod that is used again, what comes after an attack runs where the attack was."""

@@ -1,6 +1,6 @@
 """Programs that leave whatever they can, and look for what another has left.
 
-`CODE_INTERPRETER_RESIDUE_RUNS` says how many; the suite affords a hundred, on each backend. A residue is what a program
+`CODE_INTERPRETER_RESIDUE_RUNS` says how many, on each backend. A residue is what a program
 finds and the first program of its sandbox did not. By design, and not looked at: the hash seed and the layout of memory
 are those of the zygote; the next pid and inode numbers, and the zygote's CPU time, only ever grow; ctime tells of the
 cleaning, and so does mtime where a place is not the program's own (in pods).
@@ -13,7 +13,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-RUNS = int(os.environ.get("CODE_INTERPRETER_RESIDUE_RUNS", "100"))
+import pytest
+
+COUNTS = pytest.StashKey[list[str]]()
+"""For the end of the report (`tests/conftest.py`)."""
+
+RUNS = int(os.environ.get("CODE_INTERPRETER_RESIDUE_RUNS", "1000"))
 EACH_MEMORY = 5
 """In every so many runs all memory is searched, which takes 0.1 s."""
 
@@ -48,14 +53,15 @@ class Seen:
             self.examples.setdefault(name, (value, expected))
 
 
-def searched(found: Callable[..., Any]) -> Seen:
+def searched(found: Callable[..., Any], config: pytest.Config) -> Seen:
     """What so many programs have found, each of which left what it could. `found` runs one and reads its answer."""
     seen, last = Seen(), ""
     for number in range(RUNS):
         secret = os.urandom(12).hex()
         seen.take(found(PROGRAM, last if number % EACH_MEMORY == 0 else "", secret))
         last = secret
-    print(f"{RUNS} runs in {len(seen.runs)} sandboxes, residues: {dict(seen.residues)}")
+    count, kinds = seen.residues.total(), ", ".join(seen.residues)
+    config.stash.setdefault(COUNTS, []).append(f"{RUNS} runs in {len(seen.runs)} sandboxes left {count} {kinds}")
     return seen
 
 

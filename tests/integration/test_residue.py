@@ -67,8 +67,8 @@ def tracked() -> Iterator[Tracked]:
 
 
 @pytest.fixture(scope="module")
-def seen(tracked: Tracked) -> Seen:
-    return residue.searched(tracked.found)
+def seen(tracked: Tracked, pytestconfig: pytest.Config) -> Seen:
+    return residue.searched(tracked.found, pytestconfig)
 
 
 def test_no_program_finds_anything_of_those_before_it(seen: Seen):

@@ -22,8 +22,8 @@ def boxes(pods: PodsOfACluster) -> Iterator[Sandboxes]:
 
 
 @pytest.fixture(scope="module")
-def seen(boxes: Sandboxes) -> Seen:
-    return residue.searched(lambda *words: found(boxes, *words))
+def seen(boxes: Sandboxes, pytestconfig: pytest.Config) -> Seen:
+    return residue.searched(lambda *words: found(boxes, *words), pytestconfig)
 
 
 def found(boxes: Sandboxes, source: str, *arguments: str) -> Any:
