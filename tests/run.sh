@@ -29,7 +29,12 @@ set -m # a process group of its own, to end with us
 (tests -m "not cluster" && as_user) </dev/null >"$log" 2>&1 &
 set +m
 readonly beside=$! log
-trap 'kill -- -$beside 2>/dev/null; cat "$log"; rm -f "$log"' EXIT
+show_the_other() {
+    kill -- -$beside 2>/dev/null || true # it has ended, where nobody interrupts
+    cat "$log"
+    rm -f "$log"
+}
+trap show_the_other EXIT
 
 status=0
 tests -m cluster || status=$?
