@@ -33,7 +33,7 @@ from broker.sweep import sweep_forever
 from broker.tenant_metrics import TenantFilesCollector
 from broker.tenants import Tenants, open_tenants
 from broker.version import SERVICE_VERSION
-from pool import InputsRefused, PoolError, ProtocolError, SandboxError, SandboxPool
+from pool import InputsRefused, Isolation, PoolError, ProtocolError, SandboxError, SandboxPool
 
 ROUTES = [
     Route("/health", routes.health),
@@ -77,10 +77,18 @@ def create_service(
     metrics = metrics or create_metrics(settings)
     metrics.registry.register(PoolCollector(pool.snapshot, lambda: store.quotas.used_bytes))
     metrics.registry.register(TenantFilesCollector(store.quotas.by_tenant, metrics.tenants.labels, prefix=PREFIX))
-    # SECURITY: IP sockets only where it is known that they lead nowhere.
-    loopback = pool.backend.isolation().network != "egress_unchecked"
+    loopback = has_loopback(pool.backend.isolation())
     held = Sessions(sessions, most=settings.max_sessions, loopback=loopback, metrics=metrics.sessions)
     return Service(settings, pool, store, metrics, tenants or open_tenants(settings), held)
+
+
+def has_loopback(isolation: Isolation) -> bool:
+    """May sessions have IP sockets?
+
+    SECURITY: only where it is known that they lead nowhere: at level `none` they might be the host's own
+    (tests/unit/test_loopback.py).
+    """
+    return isolation.level != "none" and isolation.network != "egress_unchecked"
 
 
 def create_app(service: Service) -> ASGIApp:

@@ -12,8 +12,10 @@ from broker import bodies
 from broker.errors import INTERNAL, TABLE, KeyInUse, SchemaError, Unauthenticated, kind_of
 from broker.operations import (
     ASKED_REQUEST_ID,
+    CHALLENGE,
     CONNECTION,
     EVERYWHERE,
+    EXECUTION_ID,
     OPEN_PATHS,
     OPERATIONS,
     REQUEST_ID,
@@ -200,9 +202,17 @@ def _failed(status: int, each: Operation) -> Object:
     }
     return {
         "description": "\n".join(f"* `{example['code']}`: {text}" for text, example in reasons),
-        "headers": _headers(_again(status, each), from_connection=status in CONNECTION),
+        "headers": _headers(_beside(status, each), from_connection=status in CONNECTION),
         "content": {"application/json": content},
     }
+
+
+def _beside(status: int, each: Operation) -> dict[str, Header]:
+    found = {"WWW-Authenticate": CHALLENGE} if status == TABLE[Unauthenticated].status else _again(status, each)
+    if "X-Execution-Id" not in each.answer_headers:
+        return found
+    # What goes wrong before it is known what is asked has no id.
+    return {**found, "X-Execution-Id": msgspec.structs.replace(EXECUTION_ID, required=False)}
 
 
 def _again(status: int, each: Operation) -> dict[str, Header]:

@@ -81,6 +81,10 @@ EXECUTION_ID = Header(
     description="The run's id, by which it can be cancelled; of a stored outcome, its run's.",
     example="3f0d9c1e-6a53-4d0e-9b6a-2f6b0c1d7e42",
 )
+CHALLENGE = Header(
+    description="A key is wanted: in `Authorization`, or in `X-API-Key` (RFC 6750).",
+    example='Bearer realm="code-interpreter"',
+)
 RUN_HEADERS = {
     "Idempotency-Key": Header(
         description="The same key and body run once, and get the same outcome, on either path, until its time is up.",

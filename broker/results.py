@@ -25,6 +25,6 @@ def result(service: Service, admitted: Admitted, place: RunPlace, outcome: Outco
         files_skipped=skipped[:SKIPPED_SHOWN],
         files_skipped_count=outcome.files_skipped_count + len(files.skipped),
         truncated=Truncated(outcome.stdout_truncated, outcome.stderr_truncated),
-        isolation=service.isolation.level,
+        isolation=service.pool.backend.isolation().without(place.missing).level,
         timings_ms=timings(outcome, queue_ms=place.queue_ms, lease_ms=place.lease_ms),
     )

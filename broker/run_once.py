@@ -133,7 +133,7 @@ async def run(
         ):
             deadline = anyio.current_time() + program.timeout_ms / 1000 + BESIDE_SECONDS
             outcome = await lease.run(program, [], sink, deadline)
-            isolation = lease.isolation.level
+            isolation = pool.isolation().level
     if as_json:
         click.echo(_report(outcome, sink.taken, isolation))
     else:

@@ -20,6 +20,10 @@ class RunPlace(Protocol):
     @property
     def lease_ms(self) -> float: ...
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Steps of the lock-down that its sandbox does without."""
+
     async def run(self, program: Program, files: Sequence[StagedFile], sink: Sink, deadline: float) -> Outcome: ...
 
 

@@ -68,8 +68,8 @@ class Service:
 
     @property
     def isolation(self) -> Isolation:
-        """As far as it is known; the pool must have been entered."""
-        return self.pool.backend.isolation()
+        """Of the sandboxes that there are; the pool must have been entered."""
+        return self.pool.isolation()
 
     @contextmanager
     def request(self, operation: str, tenant: Tenant) -> Iterator[HeldBody]:

@@ -23,6 +23,10 @@ from pool import Outcome, Stream
 MAX_BASH_BODY_BYTES = 2**20
 """A command of 128 KiB, with every character escaped."""
 
+START_SECONDS = 8.0
+"""For the sandbox of a session, which is started when it is asked for, however short runs may queue. Shorter refuses on
+busy nodes; with what opening takes beside it (`sessions.OPEN_SECONDS`) clients wait 30 s."""
+
 
 class OutputSink(HeldOutput):
     async def output(self, stream: Stream, data: bytes) -> None:
@@ -38,7 +42,7 @@ async def open_session(request: Request) -> Response:
         refuse_while_draining(service)
         asked = session_request(await read_json_body(request, held, limit_bytes=MAX_BODY_BYTES))
         files = await staged(asked.files, service.files(tenant))
-        deadline = anyio.current_time() + service.settings.execution_queue_timeout_sec
+        deadline = anyio.current_time() + max(service.settings.execution_queue_timeout_sec, START_SECONDS)
         opening = partial(service.sessions.open, tenant, ttl_seconds=asked.ttl_seconds, files=files)
         opened = await while_connected(partial(opening, lease_deadline=deadline), request.receive)
     answer = OpenSession(session_id=opened.session_id, expires_at=opened.expires_at)
@@ -52,6 +56,7 @@ async def bash(request: Request) -> Response:
         body = await read_json_body(request, held, limit_bytes=MAX_BASH_BODY_BYTES)
         asked = bash_request(body, max_timeout_ms=service.settings.max_exec_timeout_ms)
         # However long it waits for its turn and runs, others may send their bodies.
+        del body
         held.release()
         ended = await while_connected(
             partial(_run, service, tenant, request.path_params["session_id"], asked), request.receive

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -10,7 +10,6 @@ import msgspec
 
 from pool.settings import RunLimits
 from pool.shared_session import SharedSession, SharedSessions
-from sandbox_runtime import wire
 
 
 class Channel(Protocol):
@@ -40,6 +39,12 @@ class Isolation(msgspec.Struct, frozen=True, kw_only=True):
     """How its network is held, in a word; `/health` tells it."""
     lockdown: tuple[str, ...] = ()
     """Steps that every sandbox must report in its hello: one that lacks any is not used."""
+
+    def without(self, steps: Collection[str]) -> Isolation:
+        """As a sandbox is held that says it does without these: nodes of a cluster may differ."""
+        if not steps or self.level != "full":
+            return self
+        return msgspec.structs.replace(self, level="reduced", missing=tuple(steps))
 
 
 class Sandbox(Protocol):
@@ -105,14 +110,11 @@ class Backend(Protocol):
     def unreachable(self) -> tuple[Target, ...]:
         """What no sandbox may be able to reach, each to prove it; none where the network is no network by nature."""
 
-    def heard(self, hello: wire.Hello) -> None:
-        """What a new sandbox says of itself, once it is believed."""
-
     def held(self, reason: str, text: str) -> None:
         """No sandbox can be made: for those who can tell an operator in their own way."""
 
     def isolation(self) -> Isolation:
-        """As far as it is known by now."""
+        """Of a sandbox that says of no step that it could not be done."""
 
     @property
     def sessions(self) -> SharedSessions | None:

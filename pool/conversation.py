@@ -57,7 +57,8 @@ class Conversation:
         self._frames = Frames(channel)
         self._reconnect = reconnect
         self.protocol = wire.PROTOCOL
-        self.has_landlock = True
+        self.missing: tuple[str, ...] = ()
+        """Steps of the lock-down that the sandbox does without, by its hello."""
         self._may_reattach_at = 0.0
         """SECURITY: without Landlock a guest can trace what is exec'd beside it, before that can forbid it: there
         nothing is, while a program may run."""
@@ -67,6 +68,10 @@ class Conversation:
         """The run whose outcome has come, until that is said. Nobody's answer waits for the saying."""
         self.reattached = False
         """A run was heard out through another channel than it was begun on."""
+
+    @property
+    def has_landlock(self) -> bool:
+        return "landlock" not in self.missing
 
     async def hello(self, deadline: float) -> wire.Hello:
         """The first words of a sandbox, which has had as many runs as we know of."""
@@ -86,7 +91,7 @@ class Conversation:
             raise RemoteProtocolError(f"a sandbox that claims {message.runs} runs, and has had {self.runs}")
         self._expect_silence()
         self.protocol = message.protocol
-        self.has_landlock = "landlock" not in message.missing
+        self.missing = tuple(message.missing)
         self._frames.speak(message.protocol)
         return message
 
@@ -164,7 +169,7 @@ class Conversation:
             raise InputsRefused(heard.path, heard.resource)
         if not isinstance(heard, wire.Opened):
             raise RemoteProtocolError(f"a {heard.kind} frame in place of opened")
-        return Session(self._frames, self.limits)
+        return Session(self._frames, self.limits, self.missing)
 
     # --- saying ---
 

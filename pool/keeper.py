@@ -80,13 +80,18 @@ class Keeper:
         self._egress_at = 0.0
         self._scope = anyio.CancelScope()
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Steps of the lock-down that it does without, as far as it is known."""
+        return () if self._conversation is None else self._conversation.missing
+
     # --- told by the pool, at once ---
 
     def grant(self) -> Lease:
         if self._sandbox is None or self._conversation is None:
             raise AssertionError("granted before it was started")
         self._was_leased = True
-        self.lease = Lease(self._conversation, self._sandbox, isolation=self._books.backend.isolation())
+        self.lease = Lease(self._conversation, self._sandbox)
         return self.lease
 
     def recycle(self) -> None:
@@ -195,7 +200,6 @@ class Keeper:
         lacking = [name for name in self._books.backend.isolation().lockdown if name not in hello.lockdown]
         if lacking:
             raise SandboxStartFailed(f"its lock-down lacks {', '.join(lacking)}", reason="lockdown")
-        self._books.backend.heard(hello)
 
     # --- while it is there ---
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import anyio
 
-from pool.backend import Isolation, Sandbox
+from pool.backend import Sandbox
 from pool.conversation import Conversation
 from pool.errors import InputsRefused, LocalProtocolError, RemoteProtocolError, SandboxLost
 from pool.program import Outcome, Program, Reason, Sink, StagedFile
@@ -24,9 +24,10 @@ larger delays the answer where a stream stays open although nothing is behind it
 class Lease:
     """The right to run one program in one sandbox. Had from `SandboxPool.lease`, never made by a caller."""
 
-    def __init__(self, conversation: Conversation, sandbox: Sandbox, *, isolation: Isolation) -> None:
+    def __init__(self, conversation: Conversation, sandbox: Sandbox) -> None:
         self.sandbox = sandbox.name
-        self.isolation = isolation
+        self.missing = conversation.missing
+        """Steps of the lock-down that it does without."""
         self.warm = False
         """A sandbox was READY when it was asked for."""
         self.queue_ms = 0.0

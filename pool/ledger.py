@@ -126,22 +126,24 @@ class Ledger:
 
     def expected_wait_seconds(self, caller: Caller, now: float) -> float:
         """How long one more of this caller would wait, from what has been measured; 0 while nothing has been."""
-        return self._wait_seconds(caller, now, now)
+        return max(self._start_wait_seconds(caller, now), self._lease_wait_seconds(caller, now))
 
     def _least_wait_seconds(self, caller: Caller, now: float) -> float:
-        """The same, as if every lease had just begun: that old ones go on is a guess, and nobody is refused on one."""
-        return self._wait_seconds(caller, now, None)
+        """The same, without the guesses on which nobody is refused: every lease has just begun, not gone on for long;
+        and where one is started only for who waits, the next start may be quick: nobody else would find out."""
+        start_seconds = self._start_wait_seconds(caller, now) if self.settings.size else 0.0
+        return max(start_seconds, self._lease_wait_seconds(caller, None))
 
-    def _wait_seconds(self, caller: Caller, now: float, leases_until: float | None) -> float:
-        started = self._start_wait_seconds(caller, now)
+    def _lease_wait_seconds(self, caller: Caller, leases_until: float | None) -> float:
+        wait_seconds = 0.0
         if not self._may_lease_more():
             ahead = self.sharing.ahead_of(caller)
-            started = max(started, self._release_wait_seconds(ahead, self.slots.every(S.LEASED), leases_until))
+            wait_seconds = self._release_wait_seconds(ahead, self.slots.every(S.LEASED), leases_until)
         if not self.sharing.has_room(caller):
             theirs = self.slots.every_of(caller.name, S.LEASED)
             ahead = self.waiting.count(caller.name)
-            started = max(started, self._release_wait_seconds(ahead, theirs, leases_until))
-        return started
+            wait_seconds = max(wait_seconds, self._release_wait_seconds(ahead, theirs, leases_until))
+        return wait_seconds
 
     def _start_wait_seconds(self, caller: Caller, now: float) -> float:
         ahead = self.sharing.ahead_of(caller)

@@ -28,7 +28,7 @@ from anyio.abc import TaskGroup
 
 from pool import snapshot
 from pool.actions import Action, Create, Delete, Dismiss, Grant, Recycle, Refusal
-from pool.backend import Backend
+from pool.backend import Backend, Isolation
 from pool.caller import ANYBODY, Caller
 from pool.errors import PoolClosed, PoolSaturated, PoolTimeout, SandboxStartFailed
 from pool.keeper import DESTROY_SECONDS, Keeper
@@ -63,6 +63,7 @@ class SandboxPool:
         self._serial = itertools.count(1)
         self.jitter = random.SystemRandom().random
         self._runs = 0
+        self._missing: tuple[str, ...] = ()
         self._opened_at = 0.0
         self._grace_seconds = 0.0
         """For programs that run when the pool closes; none when it is closed by an error."""
@@ -107,6 +108,10 @@ class SandboxPool:
 
     def snapshot(self) -> Snapshot:
         return snapshot.of_ledger(self._ledger, runs=self._runs, opened_at=self._opened_at, now=anyio.current_time())
+
+    def isolation(self) -> Isolation:
+        """Of the one that is held least of those there were when the last one had started."""
+        return self.backend.isolation().without(self._missing)
 
     # --- wanting and leaving ---
 
@@ -178,6 +183,7 @@ class SandboxPool:
             self._forget(slot)
 
     def started(self, slot: str, event: Event, *, seconds: float) -> None:
+        self._missing = max((keeper.missing for keeper in self._keepers.values()), key=len)
         self.observer.sandbox_started(seconds=seconds)
         self.saw(slot, event)
 

@@ -16,7 +16,7 @@ from functools import partial
 
 import anyio
 
-from pool import hearing, staging
+from pool import hearing, policy, staging
 from pool.backend import Channel
 from pool.errors import (
     ChannelLost,
@@ -54,13 +54,18 @@ class _Late(Exception):
 class Session:
     """From `Lease.open_session`, or `joined`. Calls wait for each other, in the order in which they came."""
 
-    def __init__(self, frames: Frames, limits: RunLimits) -> None:
+    def __init__(self, frames: Frames, limits: RunLimits, missing: tuple[str, ...] = ()) -> None:
         self._frames, self._limits = frames, limits
+        self.missing = missing
+        """Steps of the lock-down that its sandbox does without. One with several channels has Landlock."""
         self._turn = anyio.Lock()
         self.is_lost = False
         """No call can be made any more."""
         self._spoken_of = ""
         """The run of which something was said last."""
+        self._turn_began_at = 0.0
+        self._turn_seconds = 0.0
+        """That a call takes, smoothed."""
 
     async def shell(self, command: str, *, timeout_ms: int, sink: Sink, deadline: float) -> Outcome:
         """Run `bash -c command` in it. Cancelled, it ends the call and leaves the session as it is.
@@ -89,17 +94,24 @@ class Session:
         """The right to run one program, when the calls before it have ended. Raises `PoolTimeout`, `PoolSaturated`."""
         began = anyio.current_time()
         if self._turn.statistics().tasks_waiting >= MOST_WAITING:
-            raise PoolSaturated(f"{MOST_WAITING} calls of this session are waiting already", retry_after_seconds=1.0)
+            text = f"{MOST_WAITING} calls of this session are waiting already"
+            raise PoolSaturated(text, retry_after_seconds=self._retry_after_seconds(began))
         with anyio.CancelScope(deadline=deadline) as scope:
             await self._turn.acquire()
-        waited_seconds = anyio.current_time() - began
+        now = anyio.current_time()
         if scope.cancelled_caught:
-            text = f"waited {waited_seconds:.2f} s for the session's other calls; they go on"
-            raise PoolTimeout(text, retry_after_seconds=1.0)
+            text = f"waited {now - began:.2f} s for the session's other calls; they go on"
+            raise PoolTimeout(text, retry_after_seconds=self._retry_after_seconds(now))
+        self._turn_began_at = now
         try:
-            yield Turn(self, waited_seconds)
+            yield Turn(self, now - began)
         finally:
+            self._turn_seconds = policy.smoothed(self._turn_seconds or None, anyio.current_time() - now)
             self._turn.release()
+
+    def _retry_after_seconds(self, now: float) -> float:
+        """As long as a call takes as a rule; or as this one has taken, where that is longer."""
+        return policy.retry_after_seconds(max(self._turn_seconds, now - self._turn_began_at))
 
     async def _run(self, program: Program, files: Sequence[StagedFile], sink: Sink, deadline: float) -> Outcome:
         began = started = time.perf_counter()
@@ -207,6 +219,7 @@ class Turn:
         self._session = session
         self.queue_ms = waited_seconds * 1000
         """From asking to having it."""
+        self.missing = session.missing
 
     async def run(self, program: Program, files: Sequence[StagedFile], sink: Sink, deadline: float) -> Outcome:
         """Run a program to its end; what it leaves stays. Cancelled, it ends the program and not the session.

@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from pool.backend import Backend, Isolation, Sandbox, Target
 from pool.settings import RunLimits
 from pool.shared_session import SharedSessions
-from sandbox_runtime import wire
 
 
 class SharedBackend:
@@ -29,9 +28,6 @@ class SharedBackend:
 
     def unreachable(self) -> tuple[Target, ...]:
         return self._owned.unreachable()
-
-    def heard(self, hello: wire.Hello) -> None:
-        self._owned.heard(hello)
 
     def held(self, reason: str, text: str) -> None:
         self._owned.held(reason, text)

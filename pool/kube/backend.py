@@ -29,7 +29,6 @@ from pool.kube.session_key import SessionKey
 from pool.kube.sessions import KubeSessions
 from pool.kube.troubles import UNSCHEDULABLE, ClusterError, not_seen, start_refused, why_not_coming
 from pool.settings import RunLimits
-from sandbox_runtime import wire
 
 REQUIRED = (
     *("pid_namespace", "read_only_root", "no_capabilities", "no_new_privileges", "own_uid", "zygote_not_dumpable"),
@@ -76,7 +75,6 @@ class KubeBackend:
         self.sessions: KubeSessions | None = None
         """Once it runs."""
         self.protocols: tuple[str, ...] = channels.PROTOCOLS if self._config.exec_protocol == "auto" else (channels.V4,)
-        self._missing: tuple[str, ...] = ()
         self._sandboxes: dict[str, KubeSandbox] = {}
         self._expected: dict[str, anyio.Event] = {}
         """Set at each change of a pod that somebody waits for, by uid."""
@@ -89,17 +87,13 @@ class KubeBackend:
 
     def isolation(self) -> Isolation:
         network = "egress_proved" if self._plan.targets else "egress_unchecked"
-        level = "reduced" if self._missing else "full"
-        return Isolation(level=level, missing=self._missing, network=network, lockdown=REQUIRED)
+        return Isolation(level="full", network=network, lockdown=REQUIRED)
 
     def generation(self) -> int:
         return 1
 
     def unreachable(self) -> tuple[Target, ...]:
         return self._plan.targets
-
-    def heard(self, hello: wire.Hello) -> None:
-        self._missing = tuple(hello.missing)
 
     def held(self, reason: str, text: str) -> None:
         self._events.tell(reason, text)

@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from pool.errors import ChannelLost, PoolTimeout, RemoteProtocolError, SandboxLost, SessionGone
+from pool.errors import ChannelLost, PoolSaturated, PoolTimeout, RemoteProtocolError, SandboxLost, SessionGone
 from pool.kube.pods import Pod
 from pool.kube.sandbox import House, opened_channel
 from pool.kube.streams import ExecChannel
-from pool.session import Session, joined
+from pool.session import MOST_WAITING, Session, joined
 from pool.shared_session import SharedSession
 
 JOIN_SECONDS = 5.0
@@ -48,7 +48,11 @@ class SessionChannel:
 
     @asynccontextmanager
     async def used(self, deadline: float) -> AsyncIterator[Session]:
-        """For one call. Raises `PoolTimeout` when it cannot be opened by then, `SessionGone` when there is no pod."""
+        """For one call. Raises `PoolTimeout` when it cannot be opened by then, `SessionGone` when there is no pod,
+        `PoolSaturated` where too many call already."""
+        if self._users > MOST_WAITING:
+            text = f"{MOST_WAITING} calls of this session are waiting already"
+            raise PoolSaturated(text, retry_after_seconds=1.0)
         self._users += 1
         try:
             async with self._opening:

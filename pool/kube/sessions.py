@@ -33,6 +33,9 @@ UNUSED_SECONDS = 60.0
 """Then a channel is closed. Longer keeps a process in the pod for nobody, and meets the limits of proxies for streams
 on which nothing is said; shorter makes agents that think between two commands wait for an exec (0.1 s)."""
 
+LOOKED_UP_AT_ONCE = 4
+"""Ids that the watch does not show, at the API server. More is a flood; fewer makes honest mistakes wait."""
+
 
 class KubeSessions:
     """One for the life of a backend that has a key."""
@@ -44,6 +47,7 @@ class KubeSessions:
         self._ended: set[str] = set()
         """By us; our copy may not show it yet."""
         self._news = anyio.Event()
+        self._looking_up = anyio.CapacityLimiter(LOOKED_UP_AT_ONCE)
 
     # --- as `SharedSessions` ---
 
@@ -115,7 +119,9 @@ class KubeSessions:
         """As the API server has it: a watch whose connection is half open shows nothing new, and looks well."""
         query = {"labelSelector": f"{SESSION}={session_id}"}
         try:
-            pods = page(await self._house.api.call("GET", self._house.path(), query=query)).items
+            # SECURITY: whoever asks for sessions that never were must not flood the API server of everybody.
+            async with self._looking_up:
+                pods = page(await self._house.api.call("GET", self._house.path(), query=query)).items
         except (ClusterError, msgspec.DecodeError) as error:
             text = f"nobody here knows of this session, and the API server was asked in vain: {error}"
             raise PoolTimeout(text, retry_after_seconds=1.0) from error
@@ -136,8 +142,11 @@ class KubeSessions:
         return found[0]
 
     async def _close_unused(self, since: float) -> None:
-        for uid in [uid for uid, each in self._channels.items() if each.is_unused(since)]:
-            await self._channels.pop(uid).drop()
+        for uid, channel in list(self._channels.items()):
+            # While one is being closed, another may have been called through, or its pod may be gone.
+            if self._channels.get(uid) is channel and channel.is_unused(since):
+                del self._channels[uid]
+                await channel.drop()
 
     async def _sweep(self) -> None:
         """Every replica does: whoever made them may be dead. One that cannot be deleted now is tried again."""

@@ -23,7 +23,6 @@ from pool.local.policy import UpkeepPolicy
 from pool.local.sandbox import LocalSandbox, SocketChannel
 from pool.local.upkeep import Upkeep
 from pool.settings import RunLimits
-from sandbox_runtime import wire
 
 REMOVE_GROUP_SECONDS = 2.0
 
@@ -66,9 +65,6 @@ class LocalBackend:
 
     def generation(self) -> int:
         return self._upkeep.generation if self._upkeep else 0
-
-    def heard(self, hello: wire.Hello) -> None:
-        """What this machine can do was tried before."""
 
     def held(self, reason: str, text: str) -> None:
         """Logs and metrics have it."""

@@ -12,7 +12,6 @@ from anyio.lowlevel import checkpoint
 from pool.backend import Isolation, Reconnect, Target
 from pool.settings import RunLimits
 from pool.shared_session import SharedSession
-from sandbox_runtime import wire
 from tests.fakes.supervisor import FakeChannel, FakeSupervisor
 
 Start = Callable[[], FakeSupervisor]
@@ -76,8 +75,6 @@ class FakeBackend:
         self.reconnect: Reconnect | None = None
         """Of the sandboxes that are made from now on."""
         self._generation = 1
-
-    def heard(self, hello: wire.Hello) -> None: ...
 
     def held(self, reason: str, text: str) -> None: ...
 

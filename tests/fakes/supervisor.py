@@ -107,6 +107,8 @@ class FakeSupervisor:
         """What a cleaning finds left."""
         self._reader = wire.Reader(wire.FROM_BROKER)
         self._staged: dict[tuple[str, str], bytes] = {}
+        self.sessions: list[wire.Session] = []
+        """The terms of the one that it has become."""
         self._held_back: list[tuple[str, wire.Message]] = []
 
     # --- what it does ---
@@ -129,6 +131,7 @@ class FakeSupervisor:
                 case wire.Ack():
                     self.acknowledged.append(run)
                 case wire.Session():
+                    self.sessions.append(message)
                     self.become_session(run)
                 case wire.Shell():
                     self.shell(run)

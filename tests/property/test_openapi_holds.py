@@ -48,6 +48,7 @@ def assert_documented(name: str, answer: httpx.Response) -> None:
     for header, found in response["headers"].items():
         # Those that are referred to are those of every answer.
         assert header in answer.headers or not found.get("required", True), header
+    assert {header.lower() for header in answer.headers} <= {header.lower() for header in response["headers"]} | OF_HTTP
     _assert_body(response, answer)
 
 
@@ -91,6 +92,8 @@ def test_what_is_not_documented_is_refused(service: Running, body: dict[str, Any
 
 
 JSON = {"Content-Type": "application/json"}
+OF_HTTP = {"connection", "content-length", "content-type", "date", "transfer-encoding"}
+"""Need no words of ours."""
 
 
 @pytest.mark.parametrize("field", BODY["required"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,21 @@ async def test_deleting_removes_both_objects_once(store: FileStoreAt) -> None:
     assert (store.on_disk(), store.quotas.used_bytes) == ([], 0)
     with pytest.raises(FileMissing):
         await store.delete(file_id)
+
+
+async def test_of_many_who_delete_it_at_once_one_gives_its_bytes_back(store: FileStoreAt) -> None:
+    await put(store, b"x" * 100)
+    file_id, deleted = await put(store, b"x" * 200), []
+
+    async def delete() -> None:
+        with suppress(FileMissing):
+            await store.delete(file_id)
+            deleted.append(1)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(delete)
+    assert (len(deleted), store.quotas.used_bytes) == (1, charge(100))
 
 
 async def test_the_quota_counts_what_is_stored_and_what_is_under_way(tmp_path: Path) -> None:

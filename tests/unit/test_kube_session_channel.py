@@ -9,10 +9,11 @@ import anyio
 import msgspec
 import pytest
 
-from pool.errors import ChannelLost, PoolTimeout, SandboxLost, SessionGone
+from pool.errors import ChannelLost, PoolSaturated, PoolTimeout, SandboxLost, SessionGone
 from pool.kube import session_channel
 from pool.kube.pods import Pod
 from pool.kube.session_channel import SessionChannel
+from pool.session import MOST_WAITING
 from pool.settings import RunLimits
 from pool.shared_session import SharedSession
 from sandbox_runtime import wire
@@ -191,5 +192,29 @@ def test_where_there_is_no_pod_nothing_is_tried_again(execs: Execs) -> None:
     async def told() -> None:
         with pytest.raises(SessionGone, match="gone"):
             await called(channel())
+
+    told()
+
+
+def test_only_so_many_wait_for_it_to_open(execs: Execs) -> None:
+    execs.answers = [lambda _: []]
+
+    @in_virtual_time
+    async def told() -> None:
+        mine, refused = channel(), 0
+
+        async def call() -> None:
+            nonlocal refused
+            try:
+                await called(mine)
+            except PoolSaturated:
+                refused += 1
+            except PoolTimeout:
+                pass
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(MOST_WAITING + 3):
+                tasks.start_soon(call)
+        assert refused == 2
 
     told()

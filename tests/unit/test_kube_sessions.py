@@ -17,7 +17,7 @@ from pool.kube.mirror import Change, Mirror
 from pool.kube.pods import Pod
 from pool.kube.session_key import SessionKey
 from pool.kube.session_pods import SESSION, made_of
-from pool.kube.sessions import SWEEP_SECONDS, KubeSessions
+from pool.kube.sessions import LOOKED_UP_AT_ONCE, SWEEP_SECONDS, KubeSessions
 from pool.kube.troubles import ClusterError
 from pool.settings import RunLimits
 from pool.shared_session import SharedSession
@@ -181,3 +181,52 @@ async def test_whatever_is_over_is_swept_by_whoever_sees_it_when_it_can() -> Non
         await anyio.sleep(SWEEP_SECONDS)
         tasks.cancel_scope.cancel()
     assert sorted(replica.asked) == sorted([deleted("ended"), deleted("late")])
+
+
+class Unused:
+    """A channel that nobody uses, and that is slow to close."""
+
+    def __init__(self) -> None:
+        self.is_in_use = self.is_dropped = False
+
+    def is_unused(self, since: float) -> bool:
+        return not self.is_in_use
+
+    async def drop(self) -> None:
+        await anyio.sleep(1)
+        self.is_dropped = True
+
+
+@in_virtual_time
+async def test_while_one_unused_channel_is_closed_others_may_be_called_through_or_lose_their_pod() -> None:
+    replica = Replica()
+    channels = {name: Unused() for name in ("first", "called", "gone", "last")}
+    replica.sessions._channels.update(channels)  # type: ignore[arg-type]  # as much as is asked
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(replica.sessions.run)
+        await anyio.sleep(SWEEP_SECONDS + 0.5)
+        channels["called"].is_in_use = True
+        replica.sessions._channels.pop("gone")
+        await anyio.sleep(2)
+        tasks.cancel_scope.cancel()
+    assert [name for name, each in channels.items() if each.is_dropped] == ["first", "last"]
+
+
+@in_virtual_time
+async def test_a_flood_of_ids_that_never_were_asks_the_api_server_a_few_at_once() -> None:
+    replica, most = Replica(), 0
+    answer, at_once = replica.call, 0
+
+    async def slowly(*args: Any, **kwargs: Any) -> bytes:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await anyio.sleep(0.1)
+        at_once -= 1
+        return await answer(*args, **kwargs)
+
+    replica.call = slowly  # type: ignore[method-assign]  # of this one
+    async with anyio.create_task_group() as tasks:
+        for serial in range(20):
+            tasks.start_soon(replica.sessions.find, "ana", named(str(serial)))
+    assert (most, len(replica.asked)) == (LOOKED_UP_AT_ONCE, 20)

@@ -193,6 +193,15 @@ def test_nobody_is_refused_on_a_guess():
     assert want(ledger, W1, 0.0, patience=0.001) == []
 
 
+def test_one_slow_start_refuses_nobody_where_starts_are_only_for_who_waits():
+    ledger = ledger_with(size=0, proved_elsewhere=True)
+    want(ledger, W1, 0.0)
+    ledger.saw("s1", Event.STARTED, now=20.0)
+    ledger.leave(W1, now=21.0)
+    ledger.saw("s1", Event.DELETED, now=22.0)
+    assert want(ledger, W2, 22.0, patience=8.0) == [Create("s2", canary=False, not_before=22.0)]
+
+
 def test_a_hold_refuses_whose_deadline_comes_first():
     ledger = ledger_with()
     ledger.settle(0.0)

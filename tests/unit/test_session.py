@@ -325,3 +325,22 @@ async def test_only_so_many_wait():
 async def _wait_in_vain(session: Session) -> None:
     with pytest.raises(PoolTimeout, match=r"waited 1\.00 s for the session's other calls"):
         await shell(session, seconds=3.0)
+
+
+@in_virtual_time
+async def test_who_is_refused_is_told_how_long_a_call_takes():
+    session, told = session_of(Scripted()), []
+
+    async def ask() -> None:
+        with pytest.raises(PoolTimeout) as refusal:
+            await shell(session, seconds=3.0)
+        told.append(refusal.value.retry_after_seconds)
+
+    async with session.turn(anyio.current_time() + 1):
+        await anyio.sleep(20)
+    async with session.turn(anyio.current_time() + 1), anyio.create_task_group() as group:
+        group.start_soon(ask)
+        await anyio.sleep(60)
+        group.start_soon(ask)
+        await anyio.sleep(10)
+    assert told == pytest.approx([20.0, 61.0])
