@@ -8,13 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from broker.errors import Answer, TenantLimited, kind_of
+from broker.errors import Answer, SessionMissing, TenantLimited, kind_of
 from broker.schemas import Result
 from broker.session_metrics import SessionMetrics
 from broker.tenant_metrics import OneTenants, TenantMetrics
@@ -32,11 +33,14 @@ METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
 MAX_REASONS = 20
 
 
+Outcome = Literal["ok", "timed_out", "error"]
+
+
 class Execution:
     """What one run came to, for the counters."""
 
     def __init__(self) -> None:
-        self.outcome = "error"
+        self.outcome: Outcome = "error"
 
     def ended(self, ended: Result | Answer) -> None:
         if isinstance(ended, Result):
@@ -77,7 +81,7 @@ class Metrics:
 
     def _executions(self, max_in_flight: int) -> None:
         count, spread = self._counter, self._histogram
-        self.active = self._gauge("executions_active", "Runs that hold a sandbox.", "operation")
+        self.active = self._gauge("executions_active", "Runs that hold a sandbox, and calls of sessions.", "operation")
         self._gauge("executions_limit", "Runs that may hold a sandbox at once.").set(max_in_flight)
         refused = "Runs refused before they began."
         self.refused = count("executions_rejected_total", refused, "operation", "status", "reason")
@@ -118,16 +122,28 @@ class Metrics:
     @contextmanager
     def execution(self, operation: str, tenant: str, *, queue_ms: float) -> Iterator[Execution]:
         """From the lease, or the turn in a session, to its end."""
-        execution, began = Execution(), time.monotonic()
         self.admission_wait.labels(operation).observe(queue_ms / 1000)
+        with (
+            self.operation(operation) as execution,
+            self.tenants.run(tenant, lambda: execution.outcome, wait_seconds=queue_ms / 1000),
+        ):
+            yield execution
+
+    @contextmanager
+    def operation(self, operation: str) -> Iterator[Execution]:
+        """From its begin to its end. What was refused is counted as that alone: nothing has run."""
+        execution, began, was_refused = Execution(), time.monotonic(), False
         self.active.labels(operation).inc()
         try:
-            with self.tenants.run(tenant, lambda: execution.outcome, wait_seconds=queue_ms / 1000):
-                yield execution
+            yield execution
+        except (SessionMissing, PoolError):
+            was_refused = True
+            raise
         finally:
             self.active.labels(operation).dec()
-            self.completed.labels(operation, execution.outcome).inc()
-            self.duration.labels(operation).observe(time.monotonic() - began)
+            if not was_refused:
+                self.completed.labels(operation, execution.outcome).inc()
+                self.duration.labels(operation).observe(time.monotonic() - began)
 
     def result(self, ended: Result) -> None:
         for phase in ("queue", "lease", "stage", "run", "collect"):

@@ -38,20 +38,22 @@ class OutputSink(HeldOutput):
 
 async def open_session(request: Request) -> Response:
     service, tenant = service_of(request), tenant_of(request)
-    with service.request("session", tenant) as held:
+    with service.request("session_create", tenant) as held:
         refuse_while_draining(service)
         asked = session_request(await read_json_body(request, held, limit_bytes=MAX_BODY_BYTES))
         files = await staged(asked.files, service.files(tenant))
         deadline = anyio.current_time() + max(service.settings.execution_queue_timeout_sec, START_SECONDS)
         opening = partial(service.sessions.open, tenant, ttl_seconds=asked.ttl_seconds, files=files)
-        opened = await while_connected(partial(opening, lease_deadline=deadline), request.receive)
+        with service.metrics.operation("session_create") as operation:
+            opened = await while_connected(partial(opening, lease_deadline=deadline), request.receive)
+            operation.outcome = "ok"
     answer = OpenSession(session_id=opened.session_id, expires_at=opened.expires_at)
     return Response(msgspec.json.encode(answer), status_code=201, media_type="application/json")
 
 
 async def bash(request: Request) -> Response:
     service, tenant = service_of(request), tenant_of(request)
-    with service.request("bash", tenant) as held:
+    with service.request("session_bash", tenant) as held:
         refuse_while_draining(service)
         body = await read_json_body(request, held, limit_bytes=MAX_BASH_BODY_BYTES)
         asked = bash_request(body, max_timeout_ms=service.settings.max_exec_timeout_ms)
@@ -73,11 +75,11 @@ async def _run(service: Service, tenant: Tenant, session_id: str, asked: BashReq
     sink, settings = OutputSink(), service.settings
     wait_seconds = max(settings.shared_seconds, SECONDS_FROM_GRANT)
     deadline = anyio.current_time() + wait_seconds + asked.timeout_ms / 1000
-    with service.metrics.sessions.call(tenant.name) as call:
+    with service.metrics.operation("session_bash") as operation, service.metrics.sessions.call(tenant.name) as call:
         outcome = await service.sessions.shell(
             tenant, session_id, asked.cmd, timeout_ms=asked.timeout_ms, sink=sink, deadline=deadline
         )
-        call.outcome = "timed_out" if outcome.timed_out else "ok"
+        operation.outcome = call.outcome = "timed_out" if outcome.timed_out else "ok"
     return _result(outcome, sink, settings.max_output_bytes)
 
 

@@ -107,6 +107,8 @@ class FakeSupervisor:
         """What a cleaning finds left."""
         self._reader = wire.Reader(wire.FROM_BROKER)
         self._staged: dict[tuple[str, str], bytes] = {}
+        self.reachable: list[str] = []
+        """What can be reached from inside."""
         self.sessions: list[wire.Session] = []
         """The terms of the one that it has become."""
         self._held_back: list[tuple[str, wire.Message]] = []
@@ -130,6 +132,8 @@ class FakeSupervisor:
                     self.clean()
                 case wire.Ack():
                     self.acknowledged.append(run)
+                case wire.Reach():
+                    self.say(wire.Reached(targets=list(self.reachable)))
                 case wire.Session():
                     self.sessions.append(message)
                     self.become_session(run)

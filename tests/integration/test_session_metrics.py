@@ -125,3 +125,20 @@ def test_refusals_of_sessions_are_counted_of_their_tenant(service: Running, ana:
     for session_id in held:
         ana.delete(f"/v1/sessions/{session_id}")
     none_open(service)
+
+
+def test_operations_have_the_names_that_dashboards_of_the_upstream_know(service: Running, ana: httpx.Client) -> None:
+    session_id = opened(ana)
+    ana.post(f"/v1/sessions/{session_id}/bash", json={"cmd": "true"})
+    ana.post(f"/v1/sessions/{session_id}/bash", json={"cmd": "sleep 100", "timeout_ms": 100})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "MOST_WAITING", 0)
+        ana.post(f"/v1/sessions/{session_id}/bash", json={"cmd": "true"})
+    ana.delete(f"/v1/sessions/{session_id}")
+
+    text = service.call(service.service.metrics.text).decode()
+
+    for operation, outcome in (("session_create", "ok"), ("session_bash", "ok"), ("session_bash", "timed_out")):
+        assert f'executions_completed_total{{operation="{operation}",outcome="{outcome}"}}' in text
+    assert 'executions_rejected_total{operation="session_bash",reason="pool_saturated",status="429"}' in text
+    assert 'executions_active{operation="session_bash"} 0.0' in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 
 from broker.metrics import MAX_REASONS, Metrics, PoolCollector
 from broker.routes import health_body, not_ready
-from pool import Isolation, Snapshot
+from pool import Isolation, PoolClosed, Snapshot
 
 WELL = Snapshot(
     slots={"starting": 0, "ready": 2, "leased": 1},
@@ -91,16 +92,24 @@ def test_gauges_show_the_pool_as_it_is_when_asked(metrics: Metrics) -> None:
         assert line in text
 
 
-def test_names_of_the_upstream_are_there_with_their_labels(metrics: Metrics) -> None:
-    text = metrics.text().decode()
-    for name in (
-        "executions_active",
-        "executions_rejected",
-        "executions_completed",
-        "admission_wait_seconds",
-        "execution_duration_seconds",
-    ):
-        assert f"# HELP code_interpreter_{name}" in text
+OF_UPSTREAM = {
+    "executions_active": ("operation",),
+    "executions_limit": (),
+    "executions_rejected": ("operation", "status", "reason"),
+    "executions_completed": ("operation", "outcome"),
+    "admission_wait_seconds": ("operation",),
+    "execution_duration_seconds": ("operation",),
+}
+
+
+@pytest.mark.parametrize(("name", "labels"), OF_UPSTREAM.items())
+def test_names_of_the_upstream_are_there_with_their_labels(name: str, labels: tuple[str, ...]) -> None:
+    found = Metrics(max_in_flight=64, version="0", backend="fake")
+    with found.execution("execute", "", queue_ms=1.0):
+        found.rejected("execute", PoolClosed("closed"), "")
+    (family,) = [each for each in found.registry.collect() if each.name == f"code_interpreter_{name}"]
+    assert {tuple(sample.labels.keys() - {"le"}) for sample in family.samples} <= set(permutations(labels))
+    assert family.samples
 
 
 def test_names_follow_the_conventions(metrics: Metrics) -> None:
