@@ -109,7 +109,7 @@ def test_with_leave_there_is_ip_and_no_other(broker: Speaking, family: int, kind
 def test_a_timeout_ends_the_call_and_what_it_started_and_nothing_else(session: Calling):
     session.bash("sleep 100 & echo $! > before")
     hidden = "setsid sleep 101 & (setsid setsid sleep 102 &) ; sleep 103"
-    ended, _, _ = session.end(session.begin(hidden, timeout_ms=300))
+    ended, _, _ = session.end(session.begin(hidden, timeout_ms=2000))
     assert (ended.exit_code, ended.reason) == (None, "timeout")
     assert session.bash("kill -0 $(cat before) && echo alive") == (0, "alive\n")
     assert session.bash("cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -o 'sleep 10[123]'") == (1, "")

@@ -67,24 +67,24 @@ def test_pings_are_answered_behind_a_backlog_and_output_keeps_its_order(broker: 
 def test_the_clock_runs_on(broker: Speaking):
     source = "import os\nwhile True: os.write(1, b'x' * 1000)"
     with broker.greeted() as speaks:
-        speaks.say(code(source), start(timeout_ms=300))
+        speaks.say(code(source), start(timeout_ms=1500))
         assert soon(lambda: dialogue.guests() == [])
         answer = speaks.answer()
     ended = outcome_of(answer)
     assert ended.reason in ("timeout", "output_limit")
-    assert ended.duration_ms < 2_000
+    assert ended.duration_ms < 10_000
     assert printed(answer) == b"x" * LIMITS.output_bytes
 
 
 def test_a_timeout_comes_in_time_when_nothing_of_the_output_was_read(broker: Speaking):
     source = "import os, time\nos.write(1, b'x' * 390_000)\nwhile True: time.sleep(1)"
     with broker.greeted() as speaks:
-        speaks.say(code(source), start(timeout_ms=300))
+        speaks.say(code(source), start(timeout_ms=1500))
         assert soon(lambda: dialogue.guests() == [])
         answer = speaks.answer()
     ended = outcome_of(answer)
     assert (ended.reason, printed(answer)) == ("timeout", b"x" * 390_000)
-    assert ended.duration_ms < 2_000
+    assert ended.duration_ms < 10_000
 
 
 def test_files_wait_for_the_reader_too(broker: Speaking):

@@ -121,7 +121,7 @@ def test_a_full_disk_that_the_program_takes_in_its_stride_is_named_all_the_same(
 
 def test_a_timeout_with_no_inode_left_names_both(boxes: Sandboxes):
     source = "for number in range(1000): attempt(open, str(number), 'w')\nwhile True: pass"
-    result = run(boxes, SO_FAR + source, timeout_ms=400)
+    result = run(boxes, SO_FAR + source, timeout_ms=3000)
     assert (result.exit_code, result.outcome.reason, result.outcome.limits_hit) == (None, "timeout", ("inodes",))
 
 

@@ -10,7 +10,7 @@ from pool import PoolSettings, PoolTimeout, SandboxPool
 from pool.backend import Isolation
 from pool.local import LocalBackend
 from sandbox_runtime.lockdown import REDUCED
-from tests.local_backends import Dialogue, local_backend, sandbox_of
+from tests.local_backends import Dialogue, eventually, local_backend, sandbox_of
 from tests.sandboxes import groups, plan
 
 SETTINGS = PoolSettings(size=1, max_in_flight=1, queue=1)
@@ -28,6 +28,7 @@ class Expecting(LocalBackend):
 async def test_a_sandbox_that_lacks_an_expected_step_serves_nobody(step: str):
     backend = Expecting(plan(left_out=[step]), groups())
     async with SandboxPool(SETTINGS, plan().limits, backend) as pool:
+        await eventually(lambda: pool.snapshot().hold_reason == "lockdown")
         with pytest.raises(PoolTimeout, match=r"sandboxes cannot be started \(lockdown\)"):
             async with pool.lease(deadline=anyio.current_time() + 0.5):
                 pass

@@ -74,7 +74,7 @@ def test_files_come_back_from_a_program_that_failed(service: Running) -> None:
 
 def test_a_program_whose_time_is_up_has_no_exit_code_and_its_files(local: Running) -> None:
     code = "open('before.txt', 'w').write('x')\nprint('before')\nwhile True: pass"
-    found = local.execute(code, timeout_ms=300).json()
+    found = local.execute(code, timeout_ms=2000).json()
     assert (found["exit_code"], found["timed_out"], found["termination"]["reason"]) == (None, True, "timeout")
     assert (found["stdout"], [each["path"] for each in found["files"]]) == ("before\n", ["before.txt"])
 

@@ -117,7 +117,7 @@ def test_input_arguments_and_environment_are_its_own(held: Held):
 @PATHS
 def test_a_timeout_ends_the_program_and_not_the_session(held: Held, path: str):
     held.bash("sleep 1000 & echo $! > before")
-    result = held.result("open('made', 'w').close(); import time; time.sleep(60)", path, timeout_ms=500)
+    result = held.result("open('made', 'w').close(); import time; time.sleep(60)", path, timeout_ms=3000)
     assert (result["exit_code"], result["timed_out"], [each["path"] for each in result["files"]]) == (
         None,
         True,
