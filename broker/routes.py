@@ -15,7 +15,7 @@ from pool import Isolation, Snapshot
 
 async def health(request: Request) -> Response:
     service = service_of(request)
-    backend, trouble = service.settings.executor_backend, service.tenants.trouble
+    backend, trouble = service.settings.executor_backend, service.trouble
     has_sessions = service.settings.max_sessions > 0
     now, isolation = service.pool.snapshot(), service.isolation
     body = health_body(now, isolation, backend, trouble=trouble, has_sessions=has_sessions)

@@ -28,7 +28,7 @@ from broker.setting_values import SettingsError
 from broker.settings import Settings
 from broker.storage import open_storage
 from broker.tenants import open_tenants
-from pool import Backend, SandboxPool, SharedBackend
+from pool import Backend, Observer, OnlyTroubles, SandboxPool, SharedBackend
 
 # Clients keep a connection between the calls of one conversation, and most do not retry when it closes under them.
 KEEP_ALIVE_SECONDS = 75
@@ -62,15 +62,16 @@ async def serve(settings: Settings, backend: Backend, say: Say) -> None:
         metrics = create_metrics(settings)
         async with (
             SandboxPool(settings.pool, settings.limits, backend, metrics) as pool,
-            session_pool(settings, backend) as sessions,
+            session_pool(settings, backend, metrics) as sessions,
         ):
             _spare_what_stays()
             await serve_on(listener, create_service(settings, pool, sessions, store, metrics, tenants), say)
 
 
-def session_pool(settings: Settings, backend: Backend) -> SandboxPool:
+def session_pool(settings: Settings, backend: Backend, observer: Observer) -> SandboxPool:
     """Beside the other one, which runs the backend and is open for longer."""
-    return SandboxPool(settings.session_pool, settings.session_limits, SharedBackend(backend, "session-"))
+    shared = SharedBackend(backend, "session-")
+    return SandboxPool(settings.session_pool, settings.session_limits, shared, OnlyTroubles(observer))
 
 
 def _warn_if_open(settings: Settings) -> None:

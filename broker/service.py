@@ -71,6 +71,11 @@ class Service:
         """Of the sandboxes that there are; the pool must have been entered."""
         return self.pool.isolation()
 
+    @property
+    def trouble(self) -> str | None:
+        """What an operator must see to, while runs go on."""
+        return self.tenants.trouble or self.sessions.trouble
+
     @contextmanager
     def request(self, operation: str, tenant: Tenant) -> Iterator[HeldBody]:
         """One request for a run, from its first byte on. Raises `RateLimited`."""

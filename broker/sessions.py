@@ -86,6 +86,12 @@ class Sessions:
         """As many as we know of, on all replicas."""
         return len(self._every())
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the last ones could not be opened; None since one was."""
+        why = self._pool.snapshot().hold_text
+        return None if why is None else f"Sessions: {why}"
+
     def tenants(self) -> list[str]:
         """Of each of them."""
         return [each.tenant for each in self._every().values()]

@@ -18,7 +18,7 @@ from pool.errors import (
     SessionGone,
 )
 from pool.lease import Lease
-from pool.observer import NullObserver, Observer
+from pool.observer import NullObserver, Observer, OnlyTroubles
 from pool.pool import SandboxPool
 from pool.program import Outcome, Program, Reason, Sink, SkippedFile, StagedFile, Stream
 from pool.session import Session, Turn
@@ -40,6 +40,7 @@ __all__ = [
     "LocalProtocolError",
     "NullObserver",
     "Observer",
+    "OnlyTroubles",
     "Outcome",
     "PoolClosed",
     "PoolError",

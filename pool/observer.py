@@ -53,3 +53,16 @@ class NullObserver:
     def sandbox_cleaned(self, *, seconds: float, findings: int) -> None: ...
 
     def run_ended(self, *, result: str) -> None: ...
+
+
+class OnlyTroubles(NullObserver):
+    """Passes on what an operator must see to: of a pool whose leases are counted elsewhere."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def sandbox_start_failed(self, *, reason: str, text: str) -> None:
+        self._observer.sandbox_start_failed(reason=reason, text=text)
+
+    def destroy_failed(self, *, sandbox: str, text: str) -> None:
+        self._observer.destroy_failed(sandbox=sandbox, text=text)

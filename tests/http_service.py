@@ -90,7 +90,7 @@ async def serving(settings: Settings, backend: Backend) -> AsyncIterator[tuple[s
     async with (
         open_store(settings) as store,
         SandboxPool(settings.pool, settings.limits, backend, metrics) as pool,
-        session_pool(settings, backend) as sessions,
+        session_pool(settings, backend, metrics) as sessions,
     ):
         service = create_service(settings, pool, sessions, store, metrics)
         server = Server(config(service))
