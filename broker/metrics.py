@@ -30,7 +30,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
 # Reasons of failed starts are words of the backend's; one that is made up each time must not become a label each.
-MAX_REASONS = 20
+MAX_REASONS = 32
 
 
 Outcome = Literal["ok", "timed_out", "error"]

@@ -294,7 +294,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tenant_runs_per_minute: Annotated[
         Annotated[float, Meta(ge=0.1)] | None,
         about(
-            "Requests for a run that one tenant may send; ten seconds' worth at once, more are answered 429."
+            "Programs, session calls and new sessions of one tenant; ten seconds' worth at once, more are answered 429."
             " Unset: no limit."
         ),
     ] = None

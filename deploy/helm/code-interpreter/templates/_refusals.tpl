@@ -45,7 +45,7 @@
 {{- $settings := include "code-interpreter.settings" . | fromJson }}
 {{- $own := eq $settings.namespace .Release.Namespace }}
 {{- if and (gt (int64 .Values.pool.maxRunsPerSandbox) 1) (not .Values.pool.reuseScope) }}
-{{- fail (printf "pool.maxRunsPerSandbox is %d and pool.reuseScope is not set: say whose programs may share a pod, any (all callers trust each other) or tenant (those with one key)." (int64 .Values.pool.maxRunsPerSandbox)) }}
+{{- fail (printf "pool.maxRunsPerSandbox is %d and pool.reuseScope is not set: say whose programs may share a pod, any (all callers trust each other) or tenant (those of one tenant)." (int64 .Values.pool.maxRunsPerSandbox)) }}
 {{- end }}
 {{- if and .Values.executor.namespace.create $own }}
 {{- fail (printf "executor.namespace.create is true and the executor namespace is the release's own, %s: name another one in executor.namespace.name." .Release.Namespace) }}
