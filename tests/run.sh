@@ -29,8 +29,9 @@ set -m # a process group of its own, to end with us
 (tests -m "not cluster" && as_user) </dev/null >"$log" 2>&1 &
 set +m
 readonly beside=$! log
+# shellcheck disable=SC2317 # the trap calls it
 show_the_other() {
-    kill -- -$beside 2>/dev/null || true # it has ended, where nobody interrupts
+    kill -- "-$beside" 2>/dev/null || true # it has ended, where nobody interrupts
     cat "$log"
     rm -f "$log"
 }
