@@ -14,6 +14,7 @@ BENCH_ARGS ?=
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 LOCKED := install --quiet --require-hashes --no-deps --only-binary :all:
 SERVER := .venv/.server-installed
+DIST := dist
 DEV := .venv/.dev-installed
 PROGRAMS := .programs/.installed
 
@@ -54,7 +55,7 @@ images: ## build both images with docker or buildah; BASE=, TAG= and the rest ar
 	@sh images/build.sh
 
 chart: ## package the chart into dist/
-	@PATH="$$PATH:$$HOME/.cache/testcluster/bin" helm package deploy/helm/code-interpreter --destination dist
+	@PATH="$$PATH:$$HOME/.cache/testcluster/bin" helm package deploy/helm/code-interpreter --destination $(DIST)
 
 clean: ## remove both environments and every cache
 	rm -rf .venv .programs .lock-venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
