@@ -12,6 +12,7 @@ import msgspec
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from broker.disconnect import CLIENT, Client
 from broker.head_with_body import HeadWithBody
 
 # Of a request's head with its trailers. More than any client sends; the parser itself knows no end.
@@ -44,12 +45,14 @@ class Connection(HttpToolsProtocol):
         outgoing = HeadWithBody(transport, self.loop)
         self._unread = outgoing.unread
         super().connection_made(outgoing)
+        self._client = Client(self.flow.resume_reading)
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timers()
         self._unread.end()
         super().connection_lost(exc)
+        self._client.leave()
         # uvicorn tells the newest, which may be queued behind one that runs.
         if self._answering is not None and not self._answering.response_complete:
             self._answering.disconnected = True
@@ -70,6 +73,8 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
+        scope: Any = cycle.scope
+        scope[CLIENT] = self._client
         super()._start_asgi_task(cycle, app)
 
     def _await_head(self) -> None:

@@ -2,26 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import anyio
-from starlette.types import Receive
+from starlette.types import Scope
 
 from broker.errors import ClientGone
 from broker.failures import bare
 
 T = TypeVar("T")
 
+CLIENT = "code_interpreter.client"
+"""Where a request's scope has its `Client`."""
 
-async def while_connected(work: Callable[[], Awaitable[T]], receive: Receive) -> T:
+
+class Client:
+    """Whoever is at the other end of one connection. A call of theirs costs no task that waits for them to leave:
+    starting and ending one took half a millisecond of each answer."""
+
+    def __init__(self, read_on: Callable[[], None]) -> None:
+        """`read_on` has the connection read, without which nobody notices that it is lost."""
+        self._read_on = read_on
+        self._is_gone = False
+        self._told: list[Callable[[], None]] = []
+
+    def leave(self) -> None:
+        self._is_gone = True
+        for tell in tuple(self._told):
+            tell()
+
+    @contextmanager
+    def watched(self, tell: Callable[[], None]) -> Iterator[None]:
+        """`tell` is called when they leave, or at once where they have."""
+        if self._is_gone:
+            tell()
+        self._told.append(tell)
+        self._read_on()
+        try:
+            yield
+        finally:
+            self._told.remove(tell)
+
+
+async def while_connected(work: Callable[[], Awaitable[T]], scope: Scope) -> T:
     """Raises `ClientGone`, with the work cancelled, when the client goes first. The body must have been read."""
-    return await alongside(work, lambda: _raise_when_gone(receive))
-
-
-async def _raise_when_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    client: Client = scope[CLIENT]
+    with anyio.CancelScope() as there, client.watched(there.cancel):
+        return await work()
     raise ClientGone("The client closed the connection.")
 
 

@@ -36,7 +36,7 @@ async def _own(service: Service, asked: Asked, request: Request) -> BatchResult:
     """A run that belongs to this request alone, and ends with it."""
     with service.executions.running(asked.caller, asked.execution_id):
         admitted = await look_up(asked, service)
-        ended = await while_connected(partial(_run, service, admitted), request.receive)
+        ended = await while_connected(partial(_run, service, admitted), request.scope)
     service.metrics.result(ended)
     return ended
 
@@ -49,7 +49,7 @@ async def _run(service: Service, admitted: Admitted) -> BatchResult:
 
 async def _shared(service: Service, asked: Asked, key: str, request: Request) -> BatchResult:
     async with joined(service, asked, key, "execute") as run:
-        await while_connected(run.over, request.receive)
+        await while_connected(run.over, request.scope)
     add_execution_id(request, run.execution_id)
     output: dict[Stream, bytearray] = {"stdout": run.output.stdout, "stderr": run.output.stderr}
     return _batch(run.ended(), output, service.settings.max_output_bytes)

@@ -45,7 +45,7 @@ async def open_session(request: Request) -> Response:
         deadline = anyio.current_time() + max(service.settings.execution_queue_timeout_sec, START_SECONDS)
         opening = partial(service.sessions.open, tenant, ttl_seconds=asked.ttl_seconds, files=files)
         with service.metrics.operation("session_create") as operation:
-            opened = await while_connected(partial(opening, lease_deadline=deadline), request.receive)
+            opened = await while_connected(partial(opening, lease_deadline=deadline), request.scope)
             operation.outcome = "ok"
     answer = OpenSession(session_id=opened.session_id, expires_at=opened.expires_at)
     return Response(msgspec.json.encode(answer), status_code=201, media_type="application/json")
@@ -61,7 +61,7 @@ async def bash(request: Request) -> Response:
         del body
         held.release()
         ended = await while_connected(
-            partial(_run, service, tenant, request.path_params["session_id"], asked), request.receive
+            partial(_run, service, tenant, request.path_params["session_id"], asked), request.scope
         )
     return Response(msgspec.json.encode(ended), media_type="application/json")
 

@@ -141,7 +141,7 @@ class ExecutionStream:
             add_execution_id(self._request, asked.execution_id)
             events = EventSender(send)
             try:
-                await self._answer(asked, events, receive)
+                await self._answer(asked, events)
             except errors.ClientGone:
                 # With the headers out there is nobody to tell, and nothing to tell it with.
                 if not events.begun:
@@ -151,16 +151,16 @@ class ExecutionStream:
                     raise
                 await events.end(errors.answer(error))
 
-    async def _answer(self, asked: Asked, events: EventSender, receive: Receive) -> None:
+    async def _answer(self, asked: Asked, events: EventSender) -> None:
         if asked.idempotency_key is not None:
-            return await self._shared(asked, asked.idempotency_key, events, receive)
+            return await self._shared(asked, asked.idempotency_key, events)
         with self._service.executions.running(asked.caller, asked.execution_id):
             admitted = await look_up(asked, self._service)
-            await while_connected(partial(self._serve, admitted, events), receive)
+            await while_connected(partial(self._serve, admitted, events), self._request.scope)
 
-    async def _shared(self, asked: Asked, key: str, events: EventSender, receive: Receive) -> None:
+    async def _shared(self, asked: Asked, key: str, events: EventSender) -> None:
         async with joined(self._service, asked, key, "execute_stream") as run:
-            await while_connected(partial(self._follow, run, events), receive)
+            await while_connected(partial(self._follow, run, events), self._request.scope)
 
     async def _follow(self, run: SharedRun, events: EventSender) -> None:
         """From its begin on, whenever this caller came."""

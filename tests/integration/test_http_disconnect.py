@@ -41,6 +41,13 @@ def test_a_client_that_leaves_ends_the_run_and_the_sandbox(make_service: Any, pa
     assert service.execute("print('alive')").json()["stdout"] == "alive\n"
 
 
+def test_a_client_that_leaves_after_a_long_body_is_noticed(make_service: Any) -> None:
+    service = make_service("local", pool_size=1)
+    with closing(post(service, "/v1/execute", FOREVER + "\n#" + "x" * 300_000)):
+        service.until(lambda: is_running(service))
+    service.until_idle()
+
+
 def test_a_client_that_leaves_the_queue_holds_nothing(make_service: Any) -> None:
     service = make_service("local", pool_size=1, max_in_flight=1)
     with closing(post(service, "/v1/execute", FOREVER)):

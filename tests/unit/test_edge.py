@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.callers import host_name, is_loopback, refusal, rules
-from broker.disconnect import alongside, while_connected
+from broker.disconnect import CLIENT, Client, alongside, while_connected
 from broker.edge import request_id
 from broker.errors import ClientGone
 from broker.failures import bare, places
@@ -86,12 +84,42 @@ async def test_a_client_that_leaves_cancels_the_work() -> None:
         finally:
             cancelled.set()
 
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.disconnect"}
-
-    with pytest.raises(ClientGone):
-        await while_connected(work, receive)
+    client = Client(lambda: None)
+    async with anyio.create_task_group() as group:
+        group.start_soon(_leaves_soon, client)
+        with pytest.raises(ClientGone):
+            await while_connected(work, {CLIENT: client})
     assert cancelled.is_set()
+
+
+async def _leaves_soon(client: Client) -> None:
+    client.leave()
+
+
+async def test_nothing_is_begun_for_a_client_that_has_left() -> None:
+    client = Client(lambda: None)
+    client.leave()
+    with pytest.raises(ClientGone):
+        await while_connected(anyio.sleep_forever, {CLIENT: client})
+
+
+async def test_a_result_is_a_result_though_the_client_leaves_that_moment() -> None:
+    client = Client(lambda: None)
+
+    async def work() -> int:
+        client.leave()
+        return 1
+
+    assert await while_connected(work, {CLIENT: client}) == 1
+
+
+async def test_whoever_cancels_a_call_is_not_told_that_its_client_has_gone() -> None:
+    client = Client(lambda: None)
+    with anyio.CancelScope() as outer:
+        outer.cancel()
+        await while_connected(anyio.sleep_forever, {CLIENT: client})
+    assert outer.cancelled_caught
+    client.leave()
 
 
 async def test_a_companion_that_raises_after_the_work_is_too_late() -> None:
