@@ -73,7 +73,7 @@ class Baseline:
             places.turn_back(place, before)
 
     def _differences(self) -> list[str]:
-        now = self._reader.now()
+        now = self._reader.now(self._facts)
         found = [f"{name} is not as it was" for name, value in self._facts.items() if now[name] != value]
         for place, before in self._places.items():
             found += [f"{name} of {place} is not as it was" for name in places.State(place).differences(before)]

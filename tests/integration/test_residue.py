@@ -90,7 +90,7 @@ def test_chance_is_another_in_each_run(seen: Seen):
 def test_much_was_left(seen: Seen):
     """The steps that nothing refuses: they took place, and had to be undone."""
     steps = {"files", "odd_names", "fonts", "attributes", "inode_flags", "times_and_modes", "held_files", "daemon"}
-    steps |= {"of_ours", "mine", "modules_and_state", "limits_of_mine"}
+    steps |= {"in_flight", "of_ours", "mine", "modules_and_state", "limits_of_mine"}
     assert {step for step, count in seen.left.items() if count == RUNS} >= steps
 
 
@@ -134,7 +134,7 @@ print("1")
 
 
 def test_a_name_in_flight_outlives_its_program_but_meets_no_other(tracked: Tracked):
-    # The kernel collects such sockets some time later: until then the proof fails, and the sandbox goes.
+    # The kernel collects such sockets some time later, at the proof's word: else it fails, and the sandbox goes.
     for _ in range(20):
         assert tracked.found(IN_FLIGHT) == 1
         assert tracked.found(TAKE_THE_NAME) == 1

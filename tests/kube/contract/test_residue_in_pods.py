@@ -48,7 +48,7 @@ def test_chance_is_another_in_each_run(seen: Seen):
 
 def test_much_was_left(seen: Seen):
     steps = {"files", "odd_names", "fonts", "held_files", "daemon"}
-    steps |= {"of_ours", "mine", "modules_and_state", "limits_of_mine"}
+    steps |= {"in_flight", "of_ours", "mine", "modules_and_state", "limits_of_mine"}
     assert {step for step, count in seen.left.items() if count == RUNS} >= steps
 
 
