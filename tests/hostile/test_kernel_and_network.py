@@ -110,11 +110,26 @@ def test_namespaces_and_mounts_are_denied(boxes: Sandboxes):
             "clock_settime",
             "adjtimex",
         ),
-        *("quotactl", "vhangup", "setdomainname", "delete_module", "pidfd_getfd", "process_madvise"),
+        *("quotactl", "vhangup", "setdomainname", "delete_module", "pidfd_getfd", "process_madvise", "inotify_init1"),
     ],
 )
 def test_a_call_that_serves_only_attacks_is_denied(boxes: Sandboxes, name: str):
     assert answer_of(boxes, "answer(raw(sys.argv[1], 0, 0, 0, 0, 0, 0))", name) == "EPERM"
+
+
+def test_a_file_that_grows_can_be_followed_without_being_told(boxes: Sandboxes):
+    source = """
+        with open("log", "w") as log:
+            follower = subprocess.Popen(["tail", "-n", "+1", "-s", "0.01", "-f", "log"], stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL)
+            log.write("one\\n"); log.flush()
+            heard = [follower.stdout.readline().decode()]
+            log.write("two\\n"); log.flush()
+            heard.append(follower.stdout.readline().decode())
+        follower.kill()
+        answer(heard)
+    """
+    assert answer_of(boxes, source) == ["one\n", "two\n"]
 
 
 def test_calls_that_the_filter_does_not_know_are_not_there(boxes: Sandboxes):
