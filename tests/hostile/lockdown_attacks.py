@@ -137,6 +137,10 @@ ATTACKS = {
         'open("/planted", "w").close(); answer(True)',
         stopped_by=("read_only_root", "landlock", *as_root_too("own_uid")),
     ),
+    "leave a time on a device of the host": Attack(
+        'os.utime("/dev/null"); answer(True)',
+        stopped_by=("read_only_root",),
+    ),
     "use a capability": Attack(
         'os.chroot("/tmp"); answer(True)',
         stopped_by=("seccomp", "no_capabilities"),
