@@ -51,7 +51,7 @@ class Facts:
     def __init__(self, writable: Iterable[str]) -> None:
         """`writable` are the places that are wiped."""
         self._open: dict[str, int | None] = {}
-        self._others = _other_places(self._read(_FILES["the mounts"]), writable)
+        self.others = _other_places(self._read(_FILES["the mounts"]), writable)
 
     def now(self, before: dict[str, object] | None = None) -> dict[str, object]:
         """`before` is what they should be: what only takes a moment to be so again is given it."""
@@ -59,7 +59,7 @@ class Facts:
         found["the list of processes"] = guests.living()
         found["the message queues"] = sorted(os.listdir(MESSAGE_QUEUES)) if os.path.isdir(MESSAGE_QUEUES) else []
         found["the sockets"] = self._sockets(before)
-        found["what else can be written to"] = [_stamp(path) for path in self._others]
+        found["what else can be written to"] = [_stamp(path) for path in self.others]
         for name, who in (("the zygote", 1), ("the supervisor", os.getpid())):
             found.update({f"the {what} of {name}": value for what, value in self._of_process(who)})
         return found

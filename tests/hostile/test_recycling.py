@@ -325,6 +325,15 @@ def test_what_a_program_can_do_to_the_places_is_undone(name: str):
     assert restored(UNDONE[name])[0] == []
 
 
+def test_the_next_program_finds_no_time_that_the_last_one_set_elsewhere():
+    lines = """
+        os.utime("/proc/1/task", (5, 6))
+        baseline.restore()
+        answer(os.stat("/proc/1/task").st_mtime)
+    """
+    assert confined.answer_of(lines, [], setup=NAMESPACES) > 6
+
+
 def test_sockets_in_flight_outlive_their_program_and_are_looked_for():
     """Else the test above could not fail. Another socket of this machine may end meanwhile, so not each time."""
     lines = """

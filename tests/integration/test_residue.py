@@ -20,7 +20,7 @@ from pool.local import LocalBackend, LocalPlan
 from tests.contract.test_recycling import as_its_owner
 from tests.fakes.pools import CountingObserver
 from tests.hostile.aftermath import until
-from tests.integration import residue
+from tests.integration import residue, residue_in_times
 from tests.integration.residue import RUNS, Seen
 from tests.local_backends import children, templates
 from tests.sandboxes import SCIENCE, Sandboxes, groups, plan
@@ -114,6 +114,11 @@ def test_a_program_finds_what_it_left_itself(tracked: Tracked):
     # Names of sockets are seen as a rule: those in flight are the kernel's to collect, at a moment of its own.
     assert found >= {"blocked signals", "timers", "modules", "settings", "sockets", "memory"}
     assert found >= {"place /workspace", "place /tmp", "place /dev/shm"}
+
+
+def test_no_time_tells_what_the_last_program_has_looked_at_or_touched(tracked: Tracked):
+    """Outside of its own places: /dev, and what /proc has beside the program's own processes."""
+    assert residue_in_times.searched(tracked.found, 4 * SANDBOXES) == []
 
 
 IN_FLIGHT = """

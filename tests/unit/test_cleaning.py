@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from sandbox_runtime import cleaning, facts, places
+from sandbox_runtime import cleaning, facts, places, stamps
 from sandbox_runtime.cleaning import Baseline
 
 
@@ -18,6 +18,7 @@ class KnownFacts:
     """Facts that a test can change; all that is different is in the places."""
 
     changed: ClassVar[dict[str, object]] = {}
+    others: ClassVar[list[str]] = []
 
     def __init__(self, writable: object) -> None:
         pass
@@ -39,6 +40,7 @@ def fonts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     kept = tuple(name for name in places.COMPARED if not name.startswith("used"))
     monkeypatch.setattr(places, "COMPARED", kept)
     monkeypatch.setattr(facts, "Facts", KnownFacts)
+    monkeypatch.setattr(stamps, "_TOPS", ())
     monkeypatch.setattr(KnownFacts, "changed", {})
     places.lay_out_tmp(f"{tmp_path}/fonts")
     return f"{tmp_path}/fonts"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration import residue
+from tests.integration import residue, residue_in_times
 from tests.integration.residue import RUNS, Seen
 from tests.places import PodsOfACluster
 from tests.sandboxes import SCIENCE, Sandboxes
@@ -57,6 +57,11 @@ def test_a_program_finds_what_it_left_itself(boxes: Sandboxes):
     seen = set(found(boxes, residue.ITSELF, os.urandom(12).hex()))
     assert seen >= {"environment", "working folder", "umask", "limits", "processes", "descriptors", "signals"}
     assert seen >= {"modules", "settings", "memory", "place /workspace", "place /tmp", "place /dev/shm"}
+
+
+def test_no_time_tells_what_the_last_program_has_looked_at_or_touched(boxes: Sandboxes):
+    """In a pod the devices are the container's own, and their times a program's to set."""
+    assert residue_in_times.searched(lambda *words: found(boxes, *words), 5) == []
 
 
 LEAVE_A_TIME = """
