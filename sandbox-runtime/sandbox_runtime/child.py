@@ -38,6 +38,7 @@ COLD = "warm_program"
 """Left out by the differential test alone: the child then becomes a fresh interpreter for every program."""
 
 NICENESS = 19
+SEED_BYTES = 32
 OOM_SCORE = b"1000"
 CALL_FAILED = 70
 """Exit status when the child could not be armed (EX_SOFTWARE of sysexits.h). No program has run."""
@@ -213,6 +214,10 @@ def _forget_the_past() -> None:
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed(None)
+    ssl: Any = sys.modules.get("ssl")
+    if ssl is not None:
+        # SECURITY: OpenSSL notices a fork by the pid, and in another PID namespace ours may be the template's.
+        ssl.RAND_add(os.urandom(SEED_BYTES), SEED_BYTES)
 
 
 def _volunteer_for_the_oom_killer() -> None:

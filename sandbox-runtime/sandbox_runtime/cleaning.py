@@ -7,15 +7,16 @@ SECURITY: whatever is not compared here is what a program can leave for the next
 seeds one leak of each kind; `tests/integration/test_residue.py` looks for others over many runs.
 
 Not compared, for nobody inside can set them back: what the kernel only counts up (the next pid and inode, the zygote's
-CPU time and page faults), and the time of the last cleaning, which shows in the places' ctime. Nor are keyrings: all
-processes of a uid on the machine share them, so they come and go; to programs their calls are refused (seccomp_rules).
+CPU time and page faults), and the time of the last cleaning, which shows in the places' ctime and in the times of what
+else a program may touch (`stamps.py`). Nor are keyrings: all processes of a uid on the machine share them, so they come
+and go; to programs their calls are refused (seccomp_rules).
 """
 
 from __future__ import annotations
 
 import time
 
-from sandbox_runtime import facts, places
+from sandbox_runtime import facts, places, stamps
 
 WIPE_SECONDS = 5.0
 """20 000 files take 0.3 s. A sandbox that takes longer is not worth it: a new one is quicker."""
@@ -29,6 +30,7 @@ class Baseline:
         self._places = {place: places.State(place) for place in places.WRITABLE}
         self._reader = facts.Facts(places.WRITABLE)
         self._facts = self._reader.now()
+        self._stamped = stamps.settable([*places.WRITABLE, *self._reader.others])
         self._turn_back()  # the first program finds what the next ones find
 
     def restore(self) -> tuple[list[str], dict[str, int]]:
@@ -64,6 +66,7 @@ class Baseline:
         try:
             findings = self._differences()
             self._turn_back()
+            stamps.stamp(self._stamped)
         except OSError as error:
             return [f"the places could not be compared: {error.strerror}"]
         return findings
@@ -73,7 +76,7 @@ class Baseline:
             places.turn_back(place, before)
 
     def _differences(self) -> list[str]:
-        now = self._reader.now()
+        now = self._reader.now(self._facts)
         found = [f"{name} is not as it was" for name, value in self._facts.items() if now[name] != value]
         for place, before in self._places.items():
             found += [f"{name} of {place} is not as it was" for name in places.State(place).differences(before)]

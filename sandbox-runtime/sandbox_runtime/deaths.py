@@ -17,11 +17,14 @@ class Deaths:
     def __init__(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
         self.descriptor = kernel.signalfd([signal.SIGCHLD])
+        self._records = bytearray(16 * _RECORD_BYTES)
 
     def reap(self) -> list[tuple[int, int]]:
         """Collect all who are dead: pid and status as `os.waitstatus_to_exitcode` gives it."""
-        # One signal may stand for many deaths, so how many were read says nothing.
-        os.read(self.descriptor, 16 * _RECORD_BYTES)
+        # One signal may stand for many deaths, so how many were read says nothing. SECURITY: they tell of a program's
+        # end, and what is freed here the next child has in its memory (tests/unit/test_deaths.py).
+        os.readv(self.descriptor, [self._records])
+        self._records[:] = bytes(len(self._records))
         return self.reap_all()
 
     def reap_all(self) -> list[tuple[int, int]]:

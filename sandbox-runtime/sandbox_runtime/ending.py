@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # programs replace functions of `signal`, too
 import atexit
+import collections
 import ctypes
 import errno
 import functools
+import itertools
 import mmap
+import operator
 import posix  # and not `os`, whose functions programs replace to shut doors (`os.kill = None`)
 import resource
 import sys
@@ -23,7 +26,8 @@ from sandbox_runtime.burial import Burial, lowest_free_descriptor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, NoReturn, TypeGuard
+    from collections.abc import Iterator
+    from typing import Any, Callable, NoReturn, TypeGuard
 
 FLUSH_FAILED = 120
 """The exit status of CPython when the last flush of a standard stream fails (`Py_RunMain`)."""
@@ -38,7 +42,8 @@ LONGEST_CHAIN = 100
 """Causes of an exception that are looked at: a chain may be a ring."""
 
 _end_threads = threading._shutdown  # type: ignore[attr-defined]  # what the interpreter calls, too
-_UNTRACED = functools.partial(sys.settrace, None), functools.partial(sys.setprofile, None)
+_monitoring = getattr(sys, "monitoring", None)  # from Python 3.12 on
+TOOLS = 6
 _flush_c_streams = functools.partial(ctypes.CDLL(None).fflush, None)
 
 
@@ -55,7 +60,8 @@ class Ending:
         self._hook_calls = [frameless.DONE]
         self._reserve = mmap.mmap(-1, RESERVE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._error: BaseException | None = None
-        self._status = 0
+        # SECURITY: until it is known that the program raised nothing, it has failed (tests/unit/test_ending.py).
+        self._status = 1
         self._interrupted = self._left = False
         self._limits_hit: list[str] = []
 
@@ -66,7 +72,7 @@ class Ending:
     def after(self, calls: list[frameless.Call]) -> frameless.Step:
         """Something that makes the program's calls and ends the process. For C to call, with an empty stack."""
         return frameless.in_turn(
-            frameless.caught(frameless.calls(calls), self._judge, *_UNTRACED, self._reserve.close, calls.clear),
+            frameless.caught(frameless.calls(calls), self._judge, *_untraced(), self._reserve.close, calls.clear),
             frameless.caught(frameless.calls(self._hook_calls), self._judge_the_hook),
             *(frameless.unraisable(_end_threads, threading), atexit._run_exitfuncs),
             *(self._last_flush.prepare, frameless.calls(self._last_flush.calls), self._judge_the_flush),
@@ -77,8 +83,9 @@ class Ending:
     def _judge(self, error: BaseException | None) -> None:
         """What the program raised: find the exit status, and who is to print the traceback (`_PyErr_PrintEx`)."""
         last_words.flush_quietly()
-        if error is not None:
-            self._status = 1
+        if error is None:
+            self._status = 0
+        else:
             self._interrupted = type(error) is KeyboardInterrupt
             if not self._has_left(error):
                 self._announce(error)
@@ -130,6 +137,24 @@ class Ending:
             self._report(self._status, self._limits_hit)
         finally:
             posix._exit(self._status)
+
+
+def _untraced(monitoring: Any = _monitoring) -> tuple[frameless.Step, ...]:
+    """The end of what sees the program run. For C to call: it would see a function of ours, and may raise in it.
+
+    Tools keep their numbers: `cProfile` gives its own back, in an `atexit` callback perhaps, and raises if it is gone.
+    """
+    steps = functools.partial(sys.settrace, None), functools.partial(sys.setprofile, None)
+    if monitoring is None:
+        return steps
+    blinded = map(monitoring.set_events, _used_tools(monitoring), itertools.repeat(0))
+    return (*steps, functools.partial(collections.deque, blinded, 0))
+
+
+def _used_tools(monitoring: Any) -> Iterator[int]:
+    """Those that are in use when they are asked for. An empty name is one, too."""
+    names = map(monitoring.get_tool, range(TOOLS))
+    return itertools.compress(range(TOOLS), map(operator.is_not, names, itertools.repeat(None)))
 
 
 def _is_system_exit(error: BaseException) -> TypeGuard[SystemExit]:

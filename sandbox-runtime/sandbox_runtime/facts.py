@@ -9,7 +9,7 @@ import signal
 import stat
 import struct
 
-from sandbox_runtime import guests, kernel, syscall_numbers
+from sandbox_runtime import guests, kernel, sockets, syscall_numbers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,17 +51,26 @@ class Facts:
     def __init__(self, writable: Iterable[str]) -> None:
         """`writable` are the places that are wiped."""
         self._open: dict[str, int | None] = {}
-        self._others = _other_places(self._read(_FILES["the mounts"]), writable)
+        self.others = _other_places(self._read(_FILES["the mounts"]), writable)
 
-    def now(self) -> dict[str, object]:
+    def now(self, before: dict[str, object] | None = None) -> dict[str, object]:
+        """`before` is what they should be: what only takes a moment to be so again is given it."""
         found: dict[str, object] = {name: self._read(path) for name, path in _FILES.items()}
         found["the list of processes"] = guests.living()
         found["the message queues"] = sorted(os.listdir(MESSAGE_QUEUES)) if os.path.isdir(MESSAGE_QUEUES) else []
-        found["the names of sockets"] = _socket_names(self._read("/proc/net/unix"))
-        found["what else can be written to"] = [_stamp(path) for path in self._others]
+        found["the sockets"] = self._sockets(before)
+        found["what else can be written to"] = [_stamp(path) for path in self.others]
         for name, who in (("the zygote", 1), ("the supervisor", os.getpid())):
             found.update({f"the {what} of {name}": value for what, value in self._of_process(who)})
         return found
+
+    def _sockets(self, before: dict[str, object] | None) -> sockets.Rows:
+        if before is None:
+            return self._list_sockets()
+        return sockets.settled(self._list_sockets, before.get("the sockets"))  # type: ignore[arg-type]  # from here
+
+    def _list_sockets(self) -> sockets.Rows:
+        return sockets.rows(self._read(sockets.LISTED))
 
     def _of_process(self, who: int) -> Iterator[tuple[str, object]]:
         yield "limits", _or_none(lambda: [resource.prlimit(who, number) for number in _LIMITS])
@@ -100,11 +109,6 @@ def _stamp(path: str) -> object:
     if not (stat.S_ISREG(found.st_mode) or (stat.S_ISDIR(found.st_mode) and space.f_blocks)):
         return None
     return found.st_mode, found.st_uid, found.st_gid, found.st_size, found.st_mtime_ns
-
-
-def _socket_names(sockets: bytes) -> list[bytes]:
-    named = [words[7] for words in (line.split(None, 7) for line in sockets.splitlines()[1:]) if len(words) > 7]
-    return sorted(set(named))
 
 
 # --- the zygote and the supervisor

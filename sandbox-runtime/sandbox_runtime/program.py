@@ -7,6 +7,9 @@ after reading its command line is done here, and what it would do after the last
 
 from __future__ import annotations
 
+# SECURITY: here, and not where it is used: there the program's own ast.py would be run, by us and before the program
+# (tests/contract/programs/modules.txt).
+import ast
 import functools
 import io
 import sys
@@ -50,8 +53,6 @@ class Program:
 
 def compiled(source: bytes, echo: bool) -> list[types.CodeType]:
     """The program as one code object, or two when its last expression is to be echoed as in the REPL."""
-    import ast
-
     if not echo:
         return [compile(source, PATH, "exec", dont_inherit=True)]
     tree = ast.parse(source, PATH)

@@ -260,6 +260,11 @@ RULES = (
     Rule(("splice", "vmsplice", "tee"), "pages of a read-only file in a writable pipe (Dirty Pipe, CVE-2022-0847)"),
     Rule(("name_to_handle_at", "open_by_handle_at"), "opens files by number, around every path (Shocker)"),
     Rule(("fanotify_init", "fanotify_mark"), "watches, and can hold up, all opens on a file system"),
+    Rule(
+        ("inotify_init", "inotify_init1"),
+        "tells which files of /usr the host and other sandboxes open, and when: they are the same inodes. `tail -f` and"
+        " what watches a folder for changes fall back to polling",
+    ),
     Rule(("memfd_secret",), "memory that no limit and no watch of ours counts"),
     Rule(("cachestat",), "shows which pages of shared read-only files other sandboxes have touched"),
     Rule(("modify_ldt", "iopl", "ioperm", "uselib"), "x86 relics that only exploits still call"),

@@ -35,6 +35,8 @@ TELLING = {
     "hooks: an excepthook that prints the stack",
     "hooks: a hook for what cannot be raised, and an exception that can",
     "hooks: functions that end programs are taken away",
+    "hooks: cProfile that is left on to the end",
+    "hooks: a tool that monitors is left on",
     "introspection: the namespace at the start",
     "introspection: the stack, printed",
     "introspection: pickle of a class in main",

@@ -89,6 +89,16 @@ ATTACKS = {
         "answer(socket.socket(socket.AF_INET).fileno() > 0)",
         stopped_by=("seccomp",),
     ),
+    "watch which files of the host are opened": Attack(
+        """
+        IN_OPEN = 0x20
+        watch = libc.inotify_init1(os.O_NONBLOCK)
+        libc.inotify_add_watch(watch, host["folder"].encode(), IN_OPEN)
+        subprocess.run(["cat", host["file"]], stdout=subprocess.DEVNULL)  # one of this sandbox is as good as any
+        answer(os.path.basename(host["file"]).encode() in os.read(watch, 4096))
+        """,
+        stopped_by=("seccomp",),
+    ),
     "connect to a port of the host": Attack(
         """
         socket.create_connection(("127.0.0.1", host["port"]), timeout=20)
@@ -126,6 +136,10 @@ ATTACKS = {
     "write into the root": Attack(
         'open("/planted", "w").close(); answer(True)',
         stopped_by=("read_only_root", "landlock", *as_root_too("own_uid")),
+    ),
+    "leave a time on a device of the host": Attack(
+        'os.utime("/dev/null"); answer(True)',
+        stopped_by=("read_only_root",),
     ),
     "use a capability": Attack(
         'os.chroot("/tmp"); answer(True)',

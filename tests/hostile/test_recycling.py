@@ -73,6 +73,19 @@ def daemon(act):
     os.read(ready, 1)
     os.wait()
 
+def another_of(name):
+    "Accepted, it has the name of the socket that listens."
+    knocking = socket.socket(socket.AF_UNIX)
+    knocking.connect(name)
+    return knocking, listening.accept()
+
+def in_flight():
+    "Two, each in a message to the other, and what else goes with them."
+    one, two = socket.socketpair()
+    socket.send_fds(one, [b"for you"], [one.fileno(), two.fileno(), os.memfd_create("for you")])
+    socket.send_fds(two, [b"for you"], [one.fileno(), two.fileno()])
+    return one, two
+
 def at_the_end(act):
     "Act when all has been put back, before it is compared."
     turned = places.turn_back
@@ -100,6 +113,9 @@ if (second := os.fork()) != 0:
             os._exit(abs(os.waitstatus_to_exitcode(status)))
 os.setsid()
 places.lay_out_tmp("/fonts")
+listening = socket.socket(socket.AF_UNIX)
+listening.bind(b"\\0ours")
+listening.listen()
 forgotten = arguments[0]
 places.COMPARED = tuple(name for name in places.COMPARED if name not in forgotten)
 baseline = cleaning.Baseline("/fonts")
@@ -205,8 +221,17 @@ LEAKS: dict[str, Leak] = {
     "a daemon": Leak("daemon(lambda: None)", ("the list of processes",)),
     "a name of a socket": Leak(
         holding("globals().update(held=socket.socket(socket.AF_UNIX)) or held.bind(chr(0) + 'note')"),
-        ("the names of sockets",),
+        ("the sockets",),
     ),
+    "a second socket of a name that was there": Leak(
+        holding("globals().update(held=another_of(b'\\0ours'))"),
+        ("the sockets",),
+    ),
+    "sockets without a name": Leak(holding("globals().update(held=socket.socketpair())"), ("the sockets",)),
+    "sockets of another type": Leak(
+        holding("globals().update(held=socket.socketpair(type=socket.SOCK_DGRAM))"), ("the sockets",)
+    ),
+    "sockets in flight": Leak(holding("globals().update(held=in_flight()[0])"), ("the sockets",)),
 }
 
 
@@ -280,6 +305,8 @@ def test_every_comparison_notices_a_leak():
 
 
 UNDONE: dict[str, str] = {
+    "sockets in flight that nobody can reach": "for end in in_flight(): end.close()",
+    "many of them": "for _ in range(100): [end.close() for end in in_flight()]",
     "closed places": "for place in places.WRITABLE: os.chmod(place, 0)",
     "times": "for place in places.WRITABLE: os.utime(place, (5, 6))",
     "attributes": "for place in places.WRITABLE: os.setxattr(place, 'user.note', b'for you')",
@@ -296,6 +323,26 @@ UNDONE: dict[str, str] = {
 @pytest.mark.parametrize("name", UNDONE)
 def test_what_a_program_can_do_to_the_places_is_undone(name: str):
     assert restored(UNDONE[name])[0] == []
+
+
+def test_the_next_program_finds_no_time_that_the_last_one_set_elsewhere():
+    lines = """
+        os.utime("/proc/1/task", (5, 6))
+        baseline.restore()
+        answer(os.stat("/proc/1/task").st_mtime)
+    """
+    assert confined.answer_of(lines, [], setup=NAMESPACES) > 6
+
+
+def test_sockets_in_flight_outlive_their_program_and_are_looked_for():
+    """Else the test above could not fail. Another socket of this machine may end meanwhile, so not each time."""
+    lines = """
+        def left():
+            for end in in_flight(): end.close()
+            return len(baseline._reader.now()["the sockets"]) - len(baseline._facts["the sockets"])
+        answer([left() for _ in range(20)])
+    """
+    assert max(confined.answer_of(lines, [], setup=NAMESPACES)) >= 2
 
 
 def test_what_is_made_after_a_flag_was_undone_does_not_inherit_it():

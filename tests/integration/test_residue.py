@@ -20,7 +20,7 @@ from pool.local import LocalBackend, LocalPlan
 from tests.contract.test_recycling import as_its_owner
 from tests.fakes.pools import CountingObserver
 from tests.hostile.aftermath import until
-from tests.integration import residue
+from tests.integration import residue, residue_in_times
 from tests.integration.residue import RUNS, Seen
 from tests.local_backends import children, templates
 from tests.sandboxes import SCIENCE, Sandboxes, groups, plan
@@ -90,7 +90,7 @@ def test_chance_is_another_in_each_run(seen: Seen):
 def test_much_was_left(seen: Seen):
     """The steps that nothing refuses: they took place, and had to be undone."""
     steps = {"files", "odd_names", "fonts", "attributes", "inode_flags", "times_and_modes", "held_files", "daemon"}
-    steps |= {"of_ours", "mine", "modules_and_state", "limits_of_mine"}
+    steps |= {"in_flight", "of_ours", "mine", "modules_and_state", "limits_of_mine"}
     assert {step for step, count in seen.left.items() if count == RUNS} >= steps
 
 
@@ -116,6 +116,11 @@ def test_a_program_finds_what_it_left_itself(tracked: Tracked):
     assert found >= {"place /workspace", "place /tmp", "place /dev/shm"}
 
 
+def test_no_time_tells_what_the_last_program_has_looked_at_or_touched(tracked: Tracked):
+    """Outside of its own places: /dev, and what /proc has beside the program's own processes."""
+    assert residue_in_times.searched(tracked.found, 4 * SANDBOXES) == []
+
+
 IN_FLIGHT = """
 import socket
 one, two = socket.socketpair()
@@ -134,7 +139,7 @@ print("1")
 
 
 def test_a_name_in_flight_outlives_its_program_but_meets_no_other(tracked: Tracked):
-    # The kernel collects such sockets some time later: until then the proof fails, and the sandbox goes.
+    # The kernel collects such sockets some time later, at the proof's word: else it fails, and the sandbox goes.
     for _ in range(20):
         assert tracked.found(IN_FLIGHT) == 1
         assert tracked.found(TAKE_THE_NAME) == 1

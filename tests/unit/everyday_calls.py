@@ -62,8 +62,6 @@ EVERYDAY: dict[str, tuple[int, int | None]] = {
     "signalfd4": (289, 74),
     "timerfd_create": (283, 85),
     "timerfd_settime": (286, 86),
-    "inotify_init1": (294, 26),
-    "inotify_add_watch": (254, 27),
     "fork": (57, None),
     "vfork": (58, None),
     "execve": (59, 221),

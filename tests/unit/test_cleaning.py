@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from sandbox_runtime import cleaning, facts, places
+from sandbox_runtime import cleaning, facts, places, stamps
 from sandbox_runtime.cleaning import Baseline
 
 
@@ -18,11 +18,12 @@ class KnownFacts:
     """Facts that a test can change; all that is different is in the places."""
 
     changed: ClassVar[dict[str, object]] = {}
+    others: ClassVar[list[str]] = []
 
     def __init__(self, writable: object) -> None:
         pass
 
-    def now(self) -> dict[str, object]:
+    def now(self, before: object = None) -> dict[str, object]:
         return {"the weather": "fine", "the hour": 7, **self.changed}
 
 
@@ -39,6 +40,7 @@ def fonts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     kept = tuple(name for name in places.COMPARED if not name.startswith("used"))
     monkeypatch.setattr(places, "COMPARED", kept)
     monkeypatch.setattr(facts, "Facts", KnownFacts)
+    monkeypatch.setattr(stamps, "_TOPS", ())
     monkeypatch.setattr(KnownFacts, "changed", {})
     places.lay_out_tmp(f"{tmp_path}/fonts")
     return f"{tmp_path}/fonts"
@@ -142,19 +144,6 @@ def test_a_signal_that_is_pending_is_a_fact_and_a_dead_child_is_not():
     assert facts._status(calm) == facts._status(child) != facts._status(user)
     assert facts._status(calm) == facts._status(calm.replace(b"7 kB", b"8 kB"))
     assert facts._status(calm) != facts._status(calm.replace(b"\t1\n", b"\t2\n"))
-
-
-UNIX = b"""Num       RefCount Protocol Flags    Type St Inode Path
-0000000000000000: 00000002 00000000 00010000 0001 01 %d @code-interpreter/zygote
-0000000000000000: 00000003 00000000 00000000 0001 03 40042
-0000000000000000: 00000003 00000000 00000000 0001 03 40043 @code-interpreter/zygote
-0000000000000000: 00000002 00000000 00010000 0001 01 40044 /tmp/a name
-"""
-
-
-def test_of_sockets_the_names_count_and_not_the_numbers():
-    assert facts._socket_names(UNIX % 1) == facts._socket_names(UNIX % 2)
-    assert facts._socket_names(UNIX % 1) == [b"/tmp/a name", b"@code-interpreter/zygote"]
 
 
 def test_what_else_can_be_written_to_is_found_by_its_mount(tmp_path: Path):

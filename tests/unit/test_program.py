@@ -117,6 +117,19 @@ def test_a_value_is_echoed_as_its_repr(value: object):
     assert ran(f"{value!r}", echo=True) == ("" if value is None else f"{value!r}\n")
 
 
+@pytest.mark.parametrize("echo", [False, True])
+def test_compiling_imports_nothing(monkeypatch: pytest.MonkeyPatch, echo: bool):
+    """SECURITY: by then the program's own modules come first, and one named ast would run below our frames."""
+    with monkeypatch.context() as patched:
+        patched.setattr("builtins.__import__", _refuse)
+        codes = program.compiled(b"x = 1\nx", echo)
+    assert len(codes) == 1 + echo
+
+
+def _refuse(name: str, *_: object) -> types.ModuleType:
+    raise AssertionError(f"imports {name}")
+
+
 def test_code_comes_from_where_the_program_is():
     for code in program.compiled(b"x = 1\nx", True):
         assert code.co_filename == "/workspace/__main__.py"

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _BASE = "/mnt"
 _READ_ONLY = namespaces.MS_RDONLY | namespaces.MS_NOSUID | namespaces.MS_NODEV
+_READ_ONLY_DEVICE = namespaces.MS_RDONLY | namespaces.MS_NOSUID
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _FOLDERS = ("old", "proc", "dev", "dev/shm", "workspace", "tmp", "etc", "run", "var", "var/tmp", "root", "home")
 _LINKS = {
@@ -54,7 +55,7 @@ def build(trees: list[str], font_lists: str, writable: bool, keep_host: bool) ->
     for path in _present(["/usr", *_real_top_level(), *_TREES_IN_ETC, *trees]):
         _bind(path, _BASE + path, writable, handles.get(path))
     for device in _DEVICES:
-        _bind_device(device)
+        _bind_device(device, writable)
     # In a user namespace the kernel lets us mount a new /proc only while another one is fully visible.
     namespaces.mount("/proc", _BASE + "/proc", None, namespaces.MS_BIND | namespaces.MS_REC)
     _move_in()
@@ -143,10 +144,15 @@ def _bind(source: str, target: str, writable: bool, handle: int | None = None) -
         namespaces.mount("none", target, None, flags)
 
 
-def _bind_device(name: str) -> None:
+def _bind_device(name: str, writable: bool) -> None:
     target = os.path.join(_BASE, "dev", name)
     _write(target, b"")
     namespaces.mount("/dev/" + name, target, None, namespaces.MS_BIND)
+    if not writable:
+        # SECURITY: who may write to a device may set its times, and it is the host's own: a message to all sandboxes
+        # (tests/hostile/test_steps.py). What is written to it passes: a device is not its file system's to keep.
+        flags = namespaces.MS_BIND | namespaces.MS_REMOUNT | _READ_ONLY_DEVICE | namespaces.locked_flags(target)
+        namespaces.mount("none", target, None, flags)
 
 
 def _move_in() -> None:

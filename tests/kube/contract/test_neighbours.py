@@ -34,10 +34,6 @@ HOGS = {
         while send() == "done": pass
         os.write(1, b"x"); signal.pause()
     """,
-    "inotify": """
-        while libc.inotify_init1(0) >= 0: pass
-        os.write(1, b"x"); signal.pause()
-    """,
     "signals that wait": """
         number, value = signal.SIGRTMIN, ctypes.c_void_p(0)
         signal.pthread_sigmask(signal.SIG_BLOCK, [number])
@@ -58,7 +54,6 @@ HOGS = {
 
 MAY_FAIL = {
     "descriptors on their way": {"descriptors": "ETOOMANYREFS"},
-    "inotify": {"inotify": "EMFILE"},
     "signals that wait": {"signal": "EAGAIN"},
 }
 """What an honest program next door is refused while the hog lives, by the kernel's word."""
@@ -67,13 +62,11 @@ HONEST = """
 def send():
     ours, theirs = socket.socketpair()
     socket.send_fds(ours, [b"x"], [0])
-def watch():
-    if libc.inotify_init1(0) < 0: raise OSError(ctypes.get_errno(), "")
 def queue():
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGRTMIN])
     if libc.sigqueue(os.getpid(), signal.SIGRTMIN, ctypes.c_void_p(0)): raise OSError(ctypes.get_errno(), "")
 sys.stderr.write("e" * 300_000)
-found = {"descriptors": attempt(send), "inotify": attempt(watch), "signal": attempt(queue)}
+found = {"descriptors": attempt(send), "signal": attempt(queue)}
 answer({name: word for name, word in found.items() if word != "done"})
 """
 

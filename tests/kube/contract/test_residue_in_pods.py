@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration import residue
+from tests.integration import residue, residue_in_times
 from tests.integration.residue import RUNS, Seen
 from tests.places import PodsOfACluster
 from tests.sandboxes import SCIENCE, Sandboxes
@@ -48,7 +48,7 @@ def test_chance_is_another_in_each_run(seen: Seen):
 
 def test_much_was_left(seen: Seen):
     steps = {"files", "odd_names", "fonts", "held_files", "daemon"}
-    steps |= {"of_ours", "mine", "modules_and_state", "limits_of_mine"}
+    steps |= {"in_flight", "of_ours", "mine", "modules_and_state", "limits_of_mine"}
     assert {step for step, count in seen.left.items() if count == RUNS} >= steps
 
 
@@ -57,6 +57,11 @@ def test_a_program_finds_what_it_left_itself(boxes: Sandboxes):
     seen = set(found(boxes, residue.ITSELF, os.urandom(12).hex()))
     assert seen >= {"environment", "working folder", "umask", "limits", "processes", "descriptors", "signals"}
     assert seen >= {"modules", "settings", "memory", "place /workspace", "place /tmp", "place /dev/shm"}
+
+
+def test_no_time_tells_what_the_last_program_has_looked_at_or_touched(boxes: Sandboxes):
+    """In a pod the devices are the container's own, and their times a program's to set."""
+    assert residue_in_times.searched(lambda *words: found(boxes, *words), 5) == []
 
 
 LEAVE_A_TIME = """
