@@ -34,7 +34,7 @@ def test_its_pods_are_held_by_a_network_policy_and_each_has_proved_it(release: R
 ALLOWED = [
     *(f"{verb} pods" for verb in ("get", "list", "watch", "create", "delete", "patch")),
     *(f"{verb} pods --subresource=exec" for verb in ("get", "create")),
-    *(f"{verb} leases.coordination.k8s.io" for verb in ("get", "list", "watch", "create", "update", "patch", "delete")),
+    *(f"{verb} leases.coordination.k8s.io" for verb in ("list", "create", "patch", "delete")),
     *("create events", "patch events", "get configmap/ci-code-interpreter-anchor"),
 ]
 DENIED = [
@@ -42,6 +42,8 @@ DENIED = [
     *("create pods --subresource=attach", "create pods --subresource=portforward", "create nodes --subresource=proxy"),
     *("get secrets", "list secrets", "create serviceaccounts", "list configmaps", "update configmaps", "get nodes"),
     *("create deployments.apps", "create networkpolicies.networking.k8s.io", "create roles.rbac.authorization.k8s.io"),
+    *(f"{verb} leases.coordination.k8s.io" for verb in ("get", "watch", "update", "deletecollection")),
+    *("list events", "get configmap/another", "patch configmap/ci-code-interpreter-anchor"),
     *("list namespaces", "impersonate users", "create serviceaccounts --subresource=token"),
 ]
 
