@@ -82,6 +82,7 @@ class KubeBackend:
         self._shapes: set[str] = set()
         """Of the pods that were wanted here: those of runs, and of sessions."""
         self._anchor_uid: str | None = None
+        """Of the object that owns our pods, and that our Events are on. None: there is none."""
 
     # --- as a backend ---
 
@@ -117,7 +118,7 @@ class KubeBackend:
         self._events = Events(self.api, self._config, self._anchor_uid, self.owner)
         if self.session_key is not None:
             self.sessions = KubeSessions(self, self._reflector, self.session_key)
-        owners = Owners(self.api, self._config, self.owner, self._anchor_uid, self._sandboxes.__contains__)
+        owners = Owners(self.api, self._config, self.owner, self._owner_uid, self._sandboxes.__contains__)
         async with anyio.create_task_group() as self._tasks:
             self._tasks.start_soon(self._reflector.run)
             self._tasks.start_soon(owners.run, self._reflector.mirror, self._wants)
@@ -132,15 +133,22 @@ class KubeBackend:
                     await owners.withdraw()
 
     async def _find_anchor(self) -> None:
-        """The owner of our pods. Raises `SandboxStartFailed`: pods without it would outlive the release."""
-        if not self._config.set_owner_references:
+        """Raises `SandboxStartFailed` where pods are to have an owner: without it they would outlive the release."""
+        if not self._config.anchor:
             return
         path = f"/api/v1/namespaces/{self._config.namespace}/configmaps/{self._config.anchor}"
         try:
             self._anchor_uid = _POD.decode(await self.api.call("GET", path)).metadata.uid
         except ClusterError as error:
+            if not self._config.set_owner_references:
+                return
             text = f"the anchor of the pods, ConfigMap {self._config.namespace}/{self._config.anchor}: {error.message}"
             raise SandboxStartFailed(text, reason="anchor") from error
+
+    @property
+    def _owner_uid(self) -> str | None:
+        """What our pods and our Lease go with."""
+        return self._anchor_uid if self._config.set_owner_references else None
 
     def _wants(self, pod: Pod) -> bool:
         """One that is free. Of an older release's none are wanted, however many are being made."""
@@ -197,7 +205,7 @@ class KubeBackend:
 
     async def _posted(self, pods: manifest.Plan) -> Pod:
         name = f"{self._config.pool[:40].rstrip('-.')}-{secrets.token_hex(5)}"
-        body = manifest.pod(pods, name=name, owner=self.owner, anchor_uid=self._anchor_uid)
+        body = manifest.pod(pods, name=name, owner=self.owner, anchor_uid=self._owner_uid)
         try:
             return _POD.decode(await self.api.call("POST", self.path(), body=msgspec.json.encode(body)))
         except ClusterError as error:

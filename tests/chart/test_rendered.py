@@ -63,11 +63,10 @@ def test_rights_by_default():
     def rule(resource: str, *verbs: str, group: str = "", **more: Any) -> dict[str, Any]:
         return {"apiGroups": [group], "resources": [resource], "verbs": list(verbs), **more}
 
-    crud = ("get", "list", "watch", "create")
     assert the(rendered(), "Role")["rules"] == [
-        rule("pods", *crud, "delete", "patch"),
+        rule("pods", "get", "list", "watch", "create", "delete", "patch"),
         rule("pods/exec", "get", "create"),
-        rule("leases", *crud, "update", "patch", "delete", group="coordination.k8s.io"),
+        rule("leases", "list", "create", "patch", "delete", group="coordination.k8s.io"),
         rule("configmaps", "get", resourceNames=["code-interpreter-anchor"]),
         rule("events", "create", "patch"),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -53,6 +54,28 @@ class EndsBeforeHello(FakeSupervisor):
 class SaysHelloInARun(FakeSupervisor):
     def start(self) -> None:
         self.say(HELLO, run="7f")
+
+
+# --- of the release before: no fault ---
+
+OLDER = wire.PROTOCOL - 1
+
+
+class SpeaksTheVersionBefore(FakeSupervisor):
+    """And knows no later one: as a real supervisor does, it ends at a frame of a version that it does not speak."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writer = wire.Writer(OLDER)
+
+    def start(self) -> None:
+        self.say(hello(protocol=OLDER))
+
+    def hear(self, data: bytes) -> None:
+        if {json.loads(line)["v"] for line in data.splitlines()} == {OLDER}:
+            super().hear(data)
+        else:
+            self.channel.end()
 
 
 # --- while idle ---

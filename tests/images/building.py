@@ -25,7 +25,7 @@ BUILDAH = {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
 SYSTEM_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 SHARED_SOURCES = ["images", ".dockerignore", "pyproject.toml", "requirements", "sandbox-runtime"]
 SOURCES = {
-    "service": [*SHARED_SOURCES, "Dockerfile", "LICENSE", "broker", "pool"],
+    "service": [*SHARED_SOURCES, "Dockerfile", "LICENSE", "broker", "client", "pool"],
     "executor": SHARED_SOURCES,
 }
 LABEL = "built-from"

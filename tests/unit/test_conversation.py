@@ -65,6 +65,20 @@ async def test_a_runtime_of_another_age_is_named_with_what_to_do():
     assert failed.value.reason == "protocol"
 
 
+@in_virtual_time
+async def test_a_runtime_of_the_release_before_is_spoken_to_in_its_own_version():
+    assert wire.SPOKEN == (faults.OLDER, wire.PROTOCOL)
+    supervisor, sink = faults.SpeaksTheVersionBefore(), KeepingSink()
+    conversation = await greeted(supervisor)
+    await conversation.probe(soon())
+    for number in range(2):
+        end = await conversation.run(Program(code=f"print({number})"), (), sink, soon(10.0))
+        assert (end.exit_code, end.reason) == (0, Reason.EXITED)
+        assert (await conversation.clean(soon())).findings == []
+    assert sink.streams["stdout"] == b"0\n1\n"
+    assert (supervisor.pings, len(supervisor.programs)) == (1, 2)
+
+
 @pytest.mark.parametrize(
     "supervisor",
     [

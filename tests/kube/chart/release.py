@@ -26,10 +26,11 @@ class Answer(NamedTuple):
 
 
 class Release:
-    """One release in a namespace of its own."""
+    """One release in a namespace of its own; its executor pods may be in another."""
 
-    def __init__(self, cluster: Cluster, images: Images, namespace: str) -> None:
+    def __init__(self, cluster: Cluster, images: Images, namespace: str, executors: str = "") -> None:
         self.cluster, self.namespace, self.name = cluster, namespace, "ci"
+        self.executors = executors or namespace
         self._images = images
 
     # --- as an operator ---
@@ -55,7 +56,8 @@ class Release:
 
     def pods(self, component: str) -> list[Any]:
         selector = f"app.kubernetes.io/component={component}"
-        found: list[Any] = self.cluster.get("pods", "-n", self.namespace, "-l", selector)["items"]
+        namespace = self.executors if component == "executor" else self.namespace
+        found: list[Any] = self.cluster.get("pods", "-n", namespace, "-l", selector)["items"]
         return found
 
     def images(self) -> set[str]:
@@ -64,9 +66,13 @@ class Release:
         return {container["image"] for pod in pods for container in pod["spec"]["containers"]}
 
     def remains(self) -> list[str]:
-        """What is left of it in its namespace, but for what every namespace has."""
+        """What is left of it: a namespace that it made, and in its own what not every namespace has."""
         kinds = "pods,leases,configmaps,secrets,services,deployments,roles,rolebindings,networkpolicies,serviceaccounts"
         found = self.cluster.kubectl("get", kinds, "-n", self.namespace, "-o", "name").split()
+        if self.executors != self.namespace:
+            found += self.cluster.kubectl(
+                "get", "namespace", self.executors, "--ignore-not-found", "-o", "name"
+            ).split()
         return [name for name in found if not name.endswith(("/kube-root-ca.crt", "serviceaccount/default"))]
 
     # --- as a client ---
@@ -137,13 +143,28 @@ class Load:
 
 @contextmanager
 def installed(cluster: Cluster, images: Images, *settings: str) -> Iterator[Release]:
-    release = Release(cluster, images, f"test-{secrets.token_hex(4)}")
+    with _installed(Release(cluster, images, f"test-{secrets.token_hex(4)}"), *settings) as release:
+        yield release
+
+
+@contextmanager
+def installed_apart(cluster: Cluster, images: Images, *settings: str) -> Iterator[Release]:
+    """Its executor pods are in a namespace that it makes for them."""
+    namespace = f"test-{secrets.token_hex(4)}"
+    executors = f"{namespace}-programs"
+    apart = (f"executor.namespace.name={executors}", "executor.namespace.create=true")
+    with _installed(Release(cluster, images, namespace, executors), *apart, *settings) as release:
+        yield release
+
+
+@contextmanager
+def _installed(release: Release, *settings: str) -> Iterator[Release]:
     try:
         release.install(*settings)
         yield release
     finally:
         uninstall(release)
-        cluster.kubectl("delete", "namespace", release.namespace, "--ignore-not-found", "--wait=false")
+        release.cluster.kubectl("delete", "namespace", release.namespace, "--ignore-not-found", "--wait=false")
 
 
 def uninstall(release: Release) -> None:
@@ -152,10 +173,10 @@ def uninstall(release: Release) -> None:
 
 
 def can_i(release: Release, words: Sequence[str]) -> bool:
-    """Whether the service's account may do that in its namespace."""
+    """Whether the service's account may do that where its executor pods are."""
     account = f"system:serviceaccount:{release.namespace}:{release.name}-code-interpreter"
     try:
-        said = release.cluster.kubectl("auth", "can-i", *words, "--as", account, "-n", release.namespace)
+        said = release.cluster.kubectl("auth", "can-i", *words, "--as", account, "-n", release.executors)
     except CommandFailed:
         return False
     return said.strip() == "yes"

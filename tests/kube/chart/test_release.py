@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cluster.harness import Cluster, CommandFailed, eventually
 from tests.images.building import TAG, Images, build_from, load
-from tests.kube.chart.release import Load, Release, can_i, installed, uninstall
+from tests.kube.chart.release import Load, Release, can_i, installed, installed_apart, uninstall
 
 OK = "200 '42\\n'"
 
@@ -34,7 +35,7 @@ def test_its_pods_are_held_by_a_network_policy_and_each_has_proved_it(release: R
 ALLOWED = [
     *(f"{verb} pods" for verb in ("get", "list", "watch", "create", "delete", "patch")),
     *(f"{verb} pods --subresource=exec" for verb in ("get", "create")),
-    *(f"{verb} leases.coordination.k8s.io" for verb in ("get", "list", "watch", "create", "update", "patch", "delete")),
+    *(f"{verb} leases.coordination.k8s.io" for verb in ("list", "create", "patch", "delete")),
     *("create events", "patch events", "get configmap/ci-code-interpreter-anchor"),
 ]
 DENIED = [
@@ -42,6 +43,8 @@ DENIED = [
     *("create pods --subresource=attach", "create pods --subresource=portforward", "create nodes --subresource=proxy"),
     *("get secrets", "list secrets", "create serviceaccounts", "list configmaps", "update configmaps", "get nodes"),
     *("create deployments.apps", "create networkpolicies.networking.k8s.io", "create roles.rbac.authorization.k8s.io"),
+    *(f"{verb} leases.coordination.k8s.io" for verb in ("get", "watch", "update", "deletecollection")),
+    *("list events", "get configmap/another", "patch configmap/ci-code-interpreter-anchor"),
     *("list namespaces", "impersonate users", "create serviceaccounts --subresource=token"),
 ]
 
@@ -110,11 +113,37 @@ def session_secret(release: Release) -> str:
     return data["secret"]
 
 
-def test_a_release_that_is_uninstalled_leaves_nothing(cluster: Cluster, images: Images, enforcer: None):
-    with installed(cluster, images, "pool.size=2") as release:
+APART = ("pool.size=2", "executorResourceQuota.enabled=true")
+
+
+def test_a_release_with_a_namespace_for_its_programs_holds_them_there_and_leaves_nothing(
+    cluster: Cluster, images: Images, enforcer: None
+):
+    with installed_apart(cluster, images, *APART) as release:
         assert release.post().status == 200
+        assert {pod["metadata"]["namespace"] for pod in release.pods("executor")} == {release.executors}
+        beside = in_namespace(release, "pods", release.namespace).values()
+        assert {pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in beside} == {"service"}
+        assert_held(release)
         uninstall(release)
         eventually(lambda: not release.remains(), 60)
+
+
+def assert_held(release: Release) -> None:
+    """By Pod Security, by a quota that counts them, and by a policy for whatever else is there."""
+    labels = release.cluster.get("namespace", release.executors)["metadata"]["labels"]
+    modes = [labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "audit", "warn")]
+    assert modes == ["restricted"] * 3
+    quota = in_namespace(release, "resourcequotas", release.executors)["ci-code-interpreter-executor"]
+    assert quota["spec"]["hard"]["pods"] == "32"
+    assert int(quota["status"]["used"]["pods"]) >= 2
+    policy = in_namespace(release, "networkpolicies", release.executors)["ci-code-interpreter-deny-all"]
+    assert policy["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+def in_namespace(release: Release, kind: str, namespace: str) -> dict[str, Any]:
+    """Of that kind, by name."""
+    return {item["metadata"]["name"]: item for item in release.cluster.get(kind, "-n", namespace)["items"]}
 
 
 def test_what_is_unsafe_is_not_installed(cluster: Cluster, images: Images):

@@ -6,9 +6,10 @@ import pytest
 
 from tests.cluster.harness import Cluster
 from tests.images.building import Images
+from tests.kube.support.fixtures import restricted
 from tests.places import PODS, PodsOfACluster, pods_namespace
 
-__all__ = ["pods", "pods_namespace"]
+__all__ = ["pods", "pods_namespace", "restricted"]
 
 
 @pytest.fixture(scope="session")

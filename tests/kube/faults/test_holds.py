@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,15 +123,19 @@ async def test_no_node_takes_them(cluster: Cluster, images: Images, restricted: 
             await kubectl(cluster, "label", "node", node, "tested-by-")
 
 
-async def test_image_of_another_age(cluster: Cluster, images: Images, restricted: str, tmp_path: Path):
-    name = "localhost/code-interpreter/executor:of-another-age"
-    await anyio.to_thread.run_sync(_build_of_another_age, cluster, images.executor, name, tmp_path)
+@pytest.mark.parametrize(("version", "spoken"), [(1, (1,)), (7, (6, 7))], ids=["older", "newer"])
+async def test_image_of_another_age(
+    cluster: Cluster, images: Images, restricted: str, tmp_path: Path, version: int, spoken: tuple[int, ...]
+):
+    name = f"localhost/code-interpreter/executor:of-another-age-{version}"
+    build = partial(_build_of_another_age, cluster, images.executor, name, tmp_path, version=version, spoken=spoken)
+    await anyio.to_thread.run_sync(build)
     async with kube_pool(cluster, images, restricted, config={"image": name}) as pool:
         found = await held(pool)
         assert found.hold_reason == "protocol"
         (event,) = await events(cluster, restricted)
         assert event["reason"] == "NoSandboxProtocol"
-        for word in ("7", str(wire.SPOKEN), "COPY --from=", "/opt/code-interpreter/prepare.py"):
+        for word in (f"version {version}", str(wire.SPOKEN), "COPY --from=", "/opt/code-interpreter/prepare.py"):
             assert word in event["message"]
 
 
@@ -152,9 +157,11 @@ def _load_as(cluster: Cluster, executor: str, name: str) -> None:
         building.run(["buildah", "rmi", name])
 
 
-def _build_of_another_age(cluster: Cluster, executor: str, name: str, folder: Path) -> None:
+def _build_of_another_age(
+    cluster: Cluster, executor: str, name: str, folder: Path, *, version: int, spoken: tuple[int, ...]
+) -> None:
     wire, prepare = "/opt/code-interpreter/sandbox_runtime/wire.py", "/opt/code-interpreter/prepare.py"
-    change = f"sed -i -e 's/^PROTOCOL = .*/PROTOCOL = 7/' -e 's/^SPOKEN = .*/SPOKEN = (6, 7)/' {wire}"
+    change = f"sed -i -e 's/^PROTOCOL = .*/PROTOCOL = {version}/' -e 's/^SPOKEN = .*/SPOKEN = {spoken}/' {wire}"
     building.build_from(
         f"FROM {executor}\nUSER root\nRUN {change} && python3 {prepare}\nUSER 65532:65532\n", name, folder
     )
