@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+import anyio
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from broker.errors import Answer, SessionMissing, TenantLimited, kind_of
+from broker.errors import Answer, ClientGone, NoSessions, SessionMissing, TenantLimited, kind_of
 from broker.schemas import Result
 from broker.session_metrics import SessionMetrics
 from broker.tenant_metrics import OneTenants, TenantMetrics
-from pool import PoolError, Retirement, Snapshot
+from pool import InputsRefused, PoolError, Retirement, Snapshot
 
 _log = structlog.get_logger()
 # One more series for each counter and histogram, which no dashboard reads.
@@ -34,6 +35,10 @@ MAX_REASONS = 32
 
 
 Outcome = Literal["ok", "timed_out", "error"]
+
+
+REFUSALS = (PoolError, TenantLimited, NoSessions, SessionMissing, InputsRefused)
+"""Before anything has run."""
 
 
 class Execution:
@@ -131,17 +136,17 @@ class Metrics:
 
     @contextmanager
     def operation(self, operation: str) -> Iterator[Execution]:
-        """From its begin to its end. What was refused is counted as that alone: nothing has run."""
-        execution, began, was_refused = Execution(), time.monotonic(), False
+        """From its begin to its end. What was refused, or whose caller has left, did not come to one."""
+        execution, began, has_ended = Execution(), time.monotonic(), True
         self.active.labels(operation).inc()
         try:
             yield execution
-        except (SessionMissing, PoolError):
-            was_refused = True
+        except (*REFUSALS, ClientGone, anyio.get_cancelled_exc_class()):
+            has_ended = False
             raise
         finally:
             self.active.labels(operation).dec()
-            if not was_refused:
+            if has_ended:
                 self.completed.labels(operation, execution.outcome).inc()
                 self.duration.labels(operation).observe(time.monotonic() - began)
 

@@ -115,7 +115,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=1)] | None, about("Onyx's name for `BROKER_MAX_IN_FLIGHT`; both set must be equal.")
     ] = None
     execution_queue_timeout_sec: Annotated[
-        float, about("Seconds a request waits for a sandbox before it is answered 503. 0 never waits.", ge=0, le=600)
+        float, about("Seconds a run waits for a sandbox before it is a 503; a new session 8 or more.", ge=0, le=600)
     ] = 8.0
 
     pool_size: Annotated[

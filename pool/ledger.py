@@ -126,13 +126,18 @@ class Ledger:
 
     def expected_wait_seconds(self, caller: Caller, now: float) -> float:
         """How long one more of this caller would wait, from what has been measured; 0 while nothing has been."""
-        return max(self._start_wait_seconds(caller, now), self._lease_wait_seconds(caller, now))
+        start_seconds = max(self._start_wait_seconds(caller, now), self._held_seconds(now))
+        return max(start_seconds, self._lease_wait_seconds(caller, now))
 
     def _least_wait_seconds(self, caller: Caller, now: float) -> float:
         """The same, without the guesses on which nobody is refused: every lease has just begun, not gone on for long;
         and where one is started only for who waits, the next start may be quick: nobody else would find out."""
-        start_seconds = self._start_wait_seconds(caller, now) if self.settings.size else 0.0
+        start_seconds = self._start_wait_seconds(caller, now) if self.settings.size else self._held_seconds(now)
         return max(start_seconds, self._lease_wait_seconds(caller, None))
+
+    def _held_seconds(self, now: float) -> float:
+        """Until one is started, at the soonest."""
+        return max(0.0, self.hold.until - now) if self.hold and not self.settings.size else 0.0
 
     def _lease_wait_seconds(self, caller: Caller, leases_until: float | None) -> float:
         wait_seconds = 0.0

@@ -87,6 +87,7 @@ class Session:
         if self._turn.locked():
             return
         async with self._turn:
+            self._turn_began_at = anyio.current_time()
             await self._frames.probe(deadline)
 
     @asynccontextmanager
@@ -95,13 +96,13 @@ class Session:
         began = anyio.current_time()
         if self._turn.statistics().tasks_waiting >= MOST_WAITING:
             text = f"{MOST_WAITING} calls of this session are waiting already"
-            raise PoolSaturated(text, retry_after_seconds=self._retry_after_seconds(began))
+            raise PoolSaturated(text, retry_after_seconds=self.retry_after_seconds(began))
         with anyio.CancelScope(deadline=deadline) as scope:
             await self._turn.acquire()
         now = anyio.current_time()
         if scope.cancelled_caught:
             text = f"waited {now - began:.2f} s for the session's other calls; they go on"
-            raise PoolTimeout(text, retry_after_seconds=self._retry_after_seconds(now))
+            raise PoolTimeout(text, retry_after_seconds=self.retry_after_seconds(now))
         self._turn_began_at = now
         try:
             yield Turn(self, now - began)
@@ -109,7 +110,7 @@ class Session:
             self._turn_seconds = policy.smoothed(self._turn_seconds or None, anyio.current_time() - now)
             self._turn.release()
 
-    def _retry_after_seconds(self, now: float) -> float:
+    def retry_after_seconds(self, now: float) -> float:
         """As long as a call takes as a rule; or as this one has taken, where that is longer."""
         return policy.retry_after_seconds(max(self._turn_seconds, now - self._turn_began_at))
 

@@ -52,7 +52,8 @@ class SessionChannel:
         `PoolSaturated` where too many call already."""
         if self._users > MOST_WAITING:
             text = f"{MOST_WAITING} calls of this session are waiting already"
-            raise PoolSaturated(text, retry_after_seconds=1.0)
+            now, session = anyio.current_time(), self._session
+            raise PoolSaturated(text, retry_after_seconds=session.retry_after_seconds(now) if session else 1.0)
         self._users += 1
         try:
             async with self._opening:

@@ -46,6 +46,11 @@ def local_backend(
     protections = probe.probe()
     if reason := refusal(protections, accepted=allow_no_isolation):
         raise IsolationMissing(reason)
+    if reuses and "network_namespace" in impossible_steps(protections):
+        raise IsolationMissing(
+            "Without a network namespace nobody can tell which sockets a program has left: set"
+            " BROKER_MAX_RUNS_PER_SANDBOX=1."
+        )
     plan = LocalPlan(
         environment=environment,
         preload=preload if preload != USUAL_PRELOAD else (),

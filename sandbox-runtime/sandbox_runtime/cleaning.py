@@ -8,8 +8,9 @@ seeds one leak of each kind; `tests/integration/test_residue.py` looks for other
 
 Not compared, for nobody inside can set them back: what the kernel only counts up (the next pid and inode, the zygote's
 CPU time and page faults), and the time of the last cleaning, which shows in the places' ctime and in the times of what
-else a program may touch (`stamps.py`). Nor are keyrings: all processes of a uid on the machine share them, so they come
-and go; to programs their calls are refused (seccomp_rules).
+else a program may touch (`stamps.py`); and the times of files in /proc that the kernel forgot for want of memory: each
+has that of the next look, so a program that fills all of its memory may choose some. Nor are keyrings: all processes of
+a uid on the machine share them, so they come and go; to programs their calls are refused (seccomp_rules).
 """
 
 from __future__ import annotations

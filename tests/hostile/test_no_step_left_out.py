@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from broker import backends, settings
@@ -89,6 +90,14 @@ def test_what_is_missing_is_refused_unless_an_operator_accepts_that(monkeypatch:
     else:
         backend = backend_of({"BROKER_ALLOW_NO_ISOLATION": "true"})
         assert (backend._plan.left_out, backend.isolation().level) == ((step,), "none")
+
+
+def test_without_a_network_of_its_own_no_sandbox_is_used_again(monkeypatch: pytest.MonkeyPatch):
+    lacking = [msgspec.structs.replace(each, present=each.name != "network namespace") for each in whole()]
+    monkeypatch.setattr("pool.local.opening.probe.probe", lambda: lacking)
+    again = {"BROKER_MAX_RUNS_PER_SANDBOX": "20", "BROKER_REUSE_SCOPE": "any"}
+    with pytest.raises(SettingsError, match="BROKER_MAX_RUNS_PER_SANDBOX=1"):
+        backend_of({"BROKER_ALLOW_NO_ISOLATION": "true", **again})
 
 
 def test_the_environment_of_the_service_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

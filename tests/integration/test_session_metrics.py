@@ -136,9 +136,15 @@ def test_operations_have_the_names_that_dashboards_of_the_upstream_know(service:
         ana.post(f"/v1/sessions/{session_id}/bash", json={"cmd": "true"})
     ana.delete(f"/v1/sessions/{session_id}")
 
+    held = [opened(ana), opened(ana)]
+    assert ana.post("/v1/sessions", json={}).status_code == 429
+    for session_id in held:
+        ana.delete(f"/v1/sessions/{session_id}")
+
     text = service.call(service.service.metrics.text).decode()
 
     for operation, outcome in (("session_create", "ok"), ("session_bash", "ok"), ("session_bash", "timed_out")):
         assert f'executions_completed_total{{operation="{operation}",outcome="{outcome}"}}' in text
     assert 'executions_rejected_total{operation="session_bash",reason="pool_saturated",status="429"}' in text
     assert 'executions_active{operation="session_bash"} 0.0' in text
+    assert 'outcome="error"' not in text, "what was refused is no error of the service"

@@ -202,6 +202,15 @@ def test_one_slow_start_refuses_nobody_where_starts_are_only_for_who_waits():
     assert want(ledger, W2, 22.0, patience=8.0) == [Create("s2", canary=False, not_before=22.0)]
 
 
+def test_where_starts_are_only_for_who_waits_a_hold_refuses_whose_deadline_comes_first():
+    ledger = ledger_with(size=0, proved_elsewhere=True)
+    want(ledger, W1, 0.0)
+    for serial in range(1, 6):
+        ledger.failed(f"s{serial}", reason="quota", text="pods=8", now=1.0, jitter=1.0)
+    assert "(quota)" in refused(ledger, W2, 1.0, patience=3.0).text
+    want(ledger, W2, 1.0, patience=5.0)
+
+
 def test_a_hold_refuses_whose_deadline_comes_first():
     ledger = ledger_with()
     ledger.settle(0.0)

@@ -344,3 +344,21 @@ async def test_who_is_refused_is_told_how_long_a_call_takes():
         group.start_soon(ask)
         await anyio.sleep(10)
     assert told == pytest.approx([20.0, 61.0])
+
+
+@in_virtual_time
+async def test_behind_a_sign_of_life_that_does_not_come_the_wait_is_not_taken_for_a_calls():
+    session, told = session_of(Scripted()), []
+
+    async def ask() -> None:
+        with pytest.raises(PoolTimeout) as refusal:
+            await shell(session, seconds=3.0)
+        told.append(refusal.value.retry_after_seconds)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(session.probe, anyio.current_time() + 1000)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(ask)
+        await anyio.sleep(5)
+        group.cancel_scope.cancel()
+    assert told == pytest.approx([1.0], abs=0.2)
