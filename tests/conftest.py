@@ -7,6 +7,7 @@ is one of those that the project allows itself: there is nothing else to hold th
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -27,6 +28,13 @@ ALLOWED_IN_CI = (
     "GCS",
     "Azure",
 )
+
+
+def pytest_configure() -> None:
+    # What a script starts in its background ignores ^C, and so does all that this starts in turn: tests press it
+    # (tests/integration/test_command_line.py).
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -31,8 +31,12 @@ class Phases:
                 self._kept.setdefault(name, []).append(value)
         return failure
 
-    def p50s(self) -> dict[str, float]:
-        return {f"{name}_ms": percentile(values, 50) for name, values in self._kept.items()}
+    def figures(self) -> dict[str, dict[str, float]]:
+        """A slow answer is slow in one of them: in which, p95 and the longest tell."""
+        return {f"phases_p{percent}": self._at(percent) for percent in (50, 95, 100)}
+
+    def _at(self, percent: float) -> dict[str, float]:
+        return {f"{name}_ms": percentile(values, percent) for name, values in self._kept.items()}
 
 
 async def asked(running: Service, due: list[float], check: Phases) -> list[load.Sample]:

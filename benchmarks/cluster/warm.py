@@ -24,7 +24,7 @@ async def reused(ground: Ground, scale: Scale) -> list[Row]:
             samples = await asked(running, load.arrivals(RATE, scale.warm_runs), phases)
         for name, seconds in (await _peers(pods, scale)).items():
             peers[name] += seconds
-    details = {"rate": RATE, "size": SIZE, **load.figures(samples), "phases_p50": phases.p50s()}
+    details = {"rate": RATE, "size": SIZE, **load.figures(samples), **phases.figures()}
     return [
         Row(
             what=f"print(1) over HTTP at {RATE:.0f}/s, pods reused, p50",
@@ -60,7 +60,7 @@ async def single(ground: Ground, scale: Scale) -> list[Row]:
         _, refill_seconds = await burst(running, SINGLE_SIZE)
         rate = SINGLE_SIZE / refill_seconds / 2
         samples = await asked(running, load.arrivals(rate, scale.single_runs), phases)
-    details = {"rate": rate, "size": SINGLE_SIZE, **load.figures(samples), "phases_p50": phases.p50s()}
+    details = {"rate": rate, "size": SINGLE_SIZE, **load.figures(samples), **phases.figures()}
     what = f"print(1), pods used once, at half the refill rate ({rate:.2g}/s), p95"
     return [
         Row(what=what, value=load.ms(samples, 95), unit="ms", bar=60, aim=20, details=details),

@@ -52,7 +52,9 @@ def test_where_the_time_went_is_kept_of_good_answers_only():
     phases = Phases()
     assert phases(result()) == ""
     assert phases(result(stdout="2\n", duration_ms=90)) == "wrong output"
-    assert phases.p50s() == {
+    assert phases(result(duration_ms=7)) == ""
+    found = phases.figures()
+    assert found["phases_p50"] == {
         "queue_ms": 0.0,
         "lease_ms": 0.1,
         "stage_ms": 0.2,
@@ -60,6 +62,7 @@ def test_where_the_time_went_is_kept_of_good_answers_only():
         "collect_ms": 0.0,
         "program_ms": 2,
     }
+    assert [found[name]["program_ms"] for name in ("phases_p95", "phases_p100")] == [7, 7]
 
 
 def test_the_service_takes_the_configuration_that_it_is_given():
