@@ -15,7 +15,7 @@ MARK = "CODE_INTERPRETER_CALL"
 outlives the call's timeout, and nothing more: the session ends it."""
 
 STANDING_SECONDS = 3.0
-"""For guests to die beside bridges. Where there are new ones even then, all are killed, bridges too: longer lets a bomb
+"""For guests to die. Where there are new ones beside bridges even then, all are killed, bridges too: longer lets a bomb
 hold up the session, shorter costs other replicas their channels on busy machines."""
 
 
@@ -50,9 +50,11 @@ def came_from_outside(pid: int) -> bool:
 
 
 def kill_all_but_bridges() -> None:
-    """The same, but for those who carry what others have to hear of it."""
+    """The same, but for those who carry what others have to hear of it. Returns when they are gone: what is still dying
+    would count with the call that comes next (tests/contract/test_session.py)."""
     if not any(map(came_from_outside, living())):
         kill_all()
+        _await_the_dead()
         return
     try:
         _stop_and_kill()
@@ -60,8 +62,13 @@ def kill_all_but_bridges() -> None:
         kill(filter(came_from_outside, living()), signal.SIGCONT)
 
 
+def _await_the_dead() -> None:
+    deadline = time.monotonic() + STANDING_SECONDS
+    while time.monotonic() < deadline and not all(map(came_from_outside, living())):
+        time.sleep(0.001)
+
+
 def _stop_and_kill() -> None:
-    """Returns when they are gone: what is still dying would count with the call that comes next."""
     killed: set[int] = set()
     is_new = True
     deadline = time.monotonic() + STANDING_SECONDS

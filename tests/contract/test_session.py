@@ -147,6 +147,14 @@ def test_too_much_memory_ends_all_that_lives_and_the_session_goes_on(session: Ca
     assert session.bash("cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'sleep 100[2]'") == (1, "0\n")
 
 
+def test_what_is_ended_is_gone_before_the_next_call(session: Calling):
+    hog = "python3 -c 'import time; kept = b\"x\" * (60 << 20); time.sleep(50)'"
+    ended, _, _ = session.end(session.begin(" & ".join([hog] * 6)))
+    assert (ended.exit_code, ended.reason) == (137, "oom")
+    zygote_supervisor_and_shell = 3
+    assert session.bash("set -- /proc/[0-9]*; echo $#") == (0, f"{zygote_supervisor_and_shell}\n")
+
+
 def test_a_fork_bomb_ends_and_the_session_goes_on(session: Calling):
     ended, _, _ = session.end(session.begin("bomb() { bomb | bomb & }; bomb; sleep 5", timeout_ms=8000))
     assert ended.reason in ("process_limit", "timeout")
@@ -155,7 +163,7 @@ def test_a_fork_bomb_ends_and_the_session_goes_on(session: Calling):
 
 def test_after_a_fork_bomb_later_calls_may_take_their_time(session: Calling):
     session.end(session.begin("bomb() { bomb | bomb & }; bomb; sleep 5", timeout_ms=8000))
-    session.bash("sleep 100 & echo $! > before")
+    assert session.bash("sleep 100 & echo $! > before") == (0, "")
     assert session.bash("sleep 1.5; kill -0 $(cat before) && echo slept") == (0, "slept\n")
 
 
