@@ -124,7 +124,7 @@ def test_health_answers_at_once_while_programs_run_and_files_come(local: Any) ->
     stop.set()
     asking.join()
     # Two shared cores that clients, programs and the service fight over; a blocked event loop would show as seconds.
-    assert sorted(seconds)[int(len(seconds) * 0.95)] < 0.25
+    assert sorted(seconds)[int(len(seconds) * 0.95)] < 1.0
 
 
 @pytest.mark.slow
