@@ -20,9 +20,23 @@ README_REQUEST = {"code": "print(6 * 7)"}
 READY_SECONDS = 90.0
 
 
+class Request(NamedTuple):
+    method: str
+    path: str
+    body: dict[str, Any] | None = None
+
+
 class Answer(NamedTuple):
     status: int
     body: Any
+
+    def __str__(self) -> str:
+        if self.status != 200:
+            return f"{self.status} {self.body}"
+        return f"200 {self.body['stdout']!r}" if "stdout" in self.body else "200"
+
+
+PROGRAM = Request("POST", "/v1/execute", README_REQUEST)
 
 
 class Release:
@@ -91,7 +105,7 @@ class Release:
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Answer:
         """On a connection of its own: whichever replica takes it."""
         with closing(http.client.HTTPConnection(self.address, 8000, timeout=70)) as connection:
-            return asked(connection, body, method, path)
+            return asked(connection, Request(method, path, body))
 
     def bash(self, session_id: str, command: str) -> str:
         answer = self.call("POST", f"/v1/sessions/{session_id}/bash", {"cmd": command})
@@ -100,42 +114,34 @@ class Release:
         return stdout
 
 
-def asked(
-    connection: http.client.HTTPConnection,
-    body: dict[str, Any] | None,
-    method: str = "POST",
-    path: str = "/v1/execute",
-) -> Answer:
-    connection.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
+def asked(connection: http.client.HTTPConnection, request: Request) -> Answer:
+    content = json.dumps(request.body)
+    connection.request(request.method, request.path, content, {"Content-Type": "application/json"})
     response = connection.getresponse()
     return Answer(response.status, json.loads(response.read() or "null"))
 
 
 class Load:
-    """Clients that ask all the time, each over a connection that it keeps for as long as it may."""
+    """A client that asks all the time, over a connection that it keeps for as long as it may."""
 
-    def __init__(self, address: str, *, clients: int = 2, pause_seconds: float = 0.1) -> None:
+    def __init__(self, address: str, request: Request = PROGRAM, *, pause_seconds: float) -> None:
         self.answers: Counter[str] = Counter()
-        self._pause_seconds = pause_seconds
-        self._address, self._stop = address, threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+        self._address, self._request, self._pause_seconds = address, request, pause_seconds
+        self._stop, self._thread = threading.Event(), threading.Thread(target=self._ask)
 
     def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        self._thread.join()
 
     def _ask(self) -> None:
         with closing(http.client.HTTPConnection(self._address, 8000, timeout=70)) as connection:
             while not self._stop.wait(self._pause_seconds):
                 try:
-                    answer = asked(connection, README_REQUEST)
-                    self.answers[f"{answer.status} {answer.body.get('stdout', answer.body)!r}"] += 1
+                    self.answers[str(asked(connection, self._request))] += 1
                 except (OSError, http.client.HTTPException) as error:
                     connection.close()
                     self.answers[repr(error)] += 1

@@ -9,8 +9,9 @@ import pytest
 
 from tests.cluster.harness import Cluster, CommandFailed, eventually
 from tests.images.building import TAG, Images, build_from, load
-from tests.kube.chart.release import Load, Release, can_i, installed, installed_apart, uninstall
+from tests.kube.chart.release import Load, Release, Request, can_i, installed, installed_apart, uninstall
 
+HEALTH = Request("GET", "/health")
 OK = "200 '42\\n'"
 
 
@@ -61,16 +62,18 @@ def test_an_upgrade_to_new_images_and_its_rollback_lose_no_request(
     for name, former in zip(newer, images, strict=True):
         build_from(f"FROM {former}\nLABEL release=newer\n", name, tmp_path)
         load(cluster, name)
-    # No more than one node with two cores can make pods for, beside those of the roll-out.
-    with Load(release.address, clients=1, pause_seconds=0.7) as load_:
-        eventually(lambda: load_.answers[OK] > 5, 60)
+    # Programs at a third of the pace at which two idle cores make their pods: they make those of the roll-out as well.
+    programs, healths = Load(release.address, pause_seconds=2.5), Load(release.address, HEALTH, pause_seconds=0.05)
+    with programs, healths:
+        eventually(lambda: programs.answers[OK] > 2, 60)
         release.upgrade("image.tag=newer", "executor.image.tag=newer")
         eventually(lambda: release.images() == set(newer), 120)
         release.helm("rollback")
         eventually(lambda: release.images() == set(images), 120)
-        eventually(lambda: load_.answers[OK] > 20, 60)
-    print(f"{load_.answers.total()} answers")
-    assert set(load_.answers) == {OK}
+        eventually(lambda: programs.answers[OK] > 10, 60)
+    print(f"{programs.answers.total()} programs, {healths.answers.total()} other requests")
+    assert set(programs.answers) == {OK}
+    assert set(healths.answers) == {"200"}
 
 
 def test_a_roll_out_keeps_the_pods_warm(release: Release):
@@ -82,7 +85,10 @@ def test_a_roll_out_keeps_the_pods_warm(release: Release):
     assert before & after
 
 
-TWO_REPLICAS = ("replicaCount=2", "fileStorage.shared=true", "pool.size=1", "sessions.workspaceSizeLimit=64Mi")
+TWO_REPLICAS = (
+    *("replicaCount=2", "fileStorage.shared=true", "pool.size=1", "sessions.workspaceSizeLimit=64Mi"),
+    *("minReadySeconds=0", "shutdown.leaveSeconds=5"),
+)
 
 
 def test_a_session_is_every_replicas_and_outlives_a_roll_out_and_not_the_release(
