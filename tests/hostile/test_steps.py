@@ -120,7 +120,7 @@ def estate(host: Host) -> Iterator[Estate]:
 def succeeds(boxes: Sandboxes, attack: Attack, host: Host) -> bool:
     source = "host = json.loads(sys.argv[1])\n" + textwrap.dedent(attack.source)
     try:
-        result = run(boxes, source, msgspec.json.encode(host).decode(), timeout_ms=2000)
+        result = run(boxes, source, msgspec.json.encode(host).decode(), timeout_ms=6000)
     except SandboxLost:
         return attack.won is Won.SANDBOX_LOST
     return {
